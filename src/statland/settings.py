@@ -1,0 +1,61 @@
+"""What a setting may be: checked once, and refused with the key, the value and what may be."""
+
+import math
+from collections.abc import Iterable
+
+
+class SettingError(ValueError):
+    """A setting, or a file that it names, that cannot be used. The message is one clear line."""
+
+
+def whole(key: str, value: object, least: int, most: int | None = None) -> int:
+    """Return `value` if it is a whole number from `least` to `most`, else raise SettingError."""
+    limits = f"at least {least}" if most is None else f"from {least} to {most}"
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
+        raise SettingError(f"{key} is {value!r}; allowed: a whole number {limits}")
+    return value
+
+
+def number(
+    key: str,
+    value: object,
+    least: float = -math.inf,
+    most: float = math.inf,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Return `value` if it is a finite number within the bounds, else raise SettingError.
+
+    `least` and `most` are allowed themselves; `above` and `below` are not.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    inside = (
+        is_number
+        and math.isfinite(value)
+        and least <= value <= most
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
+    if not inside:
+        bounds = []
+        if above is not None:
+            bounds.append(f"above {above:g}")
+        if least > -math.inf:
+            bounds.append(f"at least {least:g}")
+        if below is not None:
+            bounds.append(f"below {below:g}")
+        if most < math.inf:
+            bounds.append(f"at most {most:g}")
+        allowed = " ".join(["a finite number", " and ".join(bounds)]).strip()
+        raise SettingError(f"{key} is {value!r}; allowed: {allowed}")
+    return float(value)
+
+
+def choice(key: str, value: object, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of `allowed`, else raise SettingError."""
+    names = list(allowed)
+    if value not in names:
+        raise SettingError(f"{key} is {value!r}; allowed: {', '.join(names)}")
+    return str(value)
