@@ -1,0 +1,1 @@
+"""Sequence models: base.py holds the contract, every other file but init.py one model."""

@@ -1,0 +1,183 @@
+"""Laws that every model of configs/model obeys, and those of the hand-written recurrence."""
+
+import pytest
+import torch
+from conftest import built
+from torch import Tensor, nn
+
+from statland.batch import Batch
+from statland.models.base import SequenceModel, at_last_day, unroll
+from statland.models.init import default
+from statland.models.rnn import RNN
+from statland.models.rnn_cell import NONLINEARITIES, RNNCell, Unroll
+
+
+def ragged(days: int = 9, companies: int = 6, features: int = 1) -> Batch:
+    lengths = torch.randint(1, days + 1, (companies,))
+    lengths[1] = days
+    x = torch.randn(companies, days, features, dtype=torch.float64)
+    return Batch(x, lengths, torch.randn(companies, 1, dtype=torch.float64))
+
+
+def loss_and_gradients(model: SequenceModel, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    """The sum, not the mean, so that a company alone and in a batch can be compared."""
+    loss = (model(batch.x, batch.lengths) - batch.y).square().sum()
+    return loss, list(torch.autograd.grad(loss, list(model.parameters())))
+
+
+def close(ours: list[Tensor], theirs: list[Tensor], relative: float = 1e-10) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert (a - b).norm() <= relative * max(b.norm(), 1e-30)
+
+
+@pytest.fixture(params=[1, 3])
+def model(model_name: str, request: pytest.FixtureRequest) -> SequenceModel:
+    return built(f"model={model_name}", f"model.num_layers={request.param}")[1].double()
+
+
+def test_forward_equals_the_unrolled_cell(model: SequenceModel, market_name: str) -> None:
+    batch = built(f"data={market_name}")[0].train_batch(0)
+    x, y = batch.x.double(), batch.y.double()
+    prediction = model(x, batch.lengths)
+    states = unroll(model, x)
+    assert states.shape == (x.shape[1], len(x), model.state_size)
+    unrolled = model.readout(at_last_day(states, batch.lengths))
+    parameters = list(model.parameters())
+    close([prediction], [unrolled])
+    close(
+        list(torch.autograd.grad((prediction - y).square().sum(), parameters)),
+        list(torch.autograd.grad((unrolled - y).square().sum(), parameters)),
+    )
+
+
+def test_padding_changes_nothing(model: SequenceModel) -> None:
+    batch = ragged()
+    padding = torch.arange(batch.x.shape[1]) >= batch.lengths[:, None]
+    other = batch._replace(x=torch.where(padding[..., None], 7.0, batch.x))
+    longer = batch._replace(x=torch.cat([batch.x, torch.ones_like(batch.x)], dim=1))
+    assert padding.any()
+    loss, gradients = loss_and_gradients(model, batch)
+    for changed in (other, longer):
+        changed_loss, changed_gradients = loss_and_gradients(model, changed)
+        close([changed_loss, *changed_gradients], [loss, *gradients])
+
+
+def test_order_of_companies_changes_nothing(model: SequenceModel) -> None:
+    batch = ragged()
+    order = torch.randperm(len(batch.x))
+    _, gradients = loss_and_gradients(model, batch)
+    shuffled = Batch(*(tensor[order] for tensor in batch))
+    close([model(shuffled.x, shuffled.lengths)], [model(batch.x, batch.lengths)[order]])
+    close(loss_and_gradients(model, shuffled)[1], gradients)
+
+
+def test_a_company_alone_equals_itself_in_a_batch(model: SequenceModel) -> None:
+    batch = ragged()
+    loss, gradients = loss_and_gradients(model, batch)
+    alone = [
+        loss_and_gradients(model, Batch(b.x[:, : int(b.lengths)], b.lengths, b.y))
+        for b in (Batch(*(t[i : i + 1] for t in batch)) for i in range(len(batch.x)))
+    ]
+    close([sum(one for one, _ in alone)], [loss])
+    close([sum(parts) for parts in zip(*(g for _, g in alone), strict=True)], gradients)
+
+
+def test_every_parameter_moves_in_one_step(model_name: str, market_name: str) -> None:
+    market, model, optimizer = built(f"model={model_name}", f"data={market_name}")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    x, lengths, y = market.train_batch(0)
+    nn.functional.mse_loss(model(x, lengths), y).backward()
+    optimizer.step()
+    still = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    assert still == []
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+@pytest.mark.parametrize("days", [1, 9, 200])
+def test_hand_written_equals_nn_rnn(nonlinearity: str, layers: int, days: int) -> None:
+    """Outputs and all gradients, the input's too, against torch.nn.RNN with the same state dict."""
+    ours = RNNCell(2, 1, 5, layers, nonlinearity, default).double()
+    theirs = nn.RNN(2, 5, layers, nonlinearity=nonlinearity, batch_first=True).double()
+    theirs.load_state_dict(ours.recurrence.state_dict())
+    x, lengths, y = ragged(days, features=2)
+    results = []
+    for days_of in (ours.last_hidden, lambda x, n: at_last_day(theirs(x)[0].transpose(0, 1), n)):
+        seen = x.clone().requires_grad_()
+        hidden = days_of(seen, lengths)
+        loss = (ours.output(hidden) - y).square().sum()
+        module = ours.recurrence if days_of == ours.last_hidden else theirs
+        names = [name for name, _ in theirs.named_parameters()]
+        weights = [module.get_parameter(name) for name in names]
+        results.append([hidden, *torch.autograd.grad(loss, [seen, *weights])])
+    close(*results)
+
+
+def test_a_vanished_gradient_stays_right() -> None:
+    """The backward sweep stops early once the gradient is exactly 0; the sums must not change."""
+    ours = RNNCell(1, 1, 4, 2, "tanh", default).double()
+    with torch.no_grad():
+        for index in range(2):
+            ours.layer(index)["weight_hh"].mul_(1e-3)
+    x, _, y = ragged(days=400)
+    lengths = torch.tensor([400, 390, 150, 395, 380, 3])
+    for some in (torch.ones(6, dtype=torch.bool), torch.arange(6) < 2):
+        batch = Batch(x[some].requires_grad_(), lengths[some], y[some])
+        theirs = RNN(1, 1, 4, 2, "tanh", default).double()
+        theirs.load_state_dict(ours.state_dict())
+        both = []
+        for model in (ours, theirs):
+            loss, gradients = loss_and_gradients(model, batch)
+            loss = (model(batch.x, batch.lengths) - batch.y).square().sum()
+            both.append([*gradients, *torch.autograd.grad(loss, batch.x)])
+        close(*both)
+    assert (both[0][-1][:, :100] == 0).all()  # it did vanish
+
+
+def test_same_seed_draws_the_weights_of_nn_rnn() -> None:
+    for layers in (1, 3):
+        states = []
+        for name in ("rnn_cell", "rnn"):
+            _, model, _ = built(f"model={name}", f"model.num_layers={layers}")
+            states.append(model.state_dict())
+        assert list(states[0]) == list(states[1])
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("nonlinearity", list(NONLINEARITIES))
+@pytest.mark.parametrize("ends", [None, [3, 5, 2]])
+def test_hand_written_backward_against_central_differences(
+    nonlinearity: str, ends: list[int] | None
+) -> None:
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    lengths = None if ends is None else torch.tensor(ends)
+    x, U, W, b = randn(5, 3, 2), randn(4, 2), randn(4, 4), randn(4)
+    assert torch.autograd.gradcheck(
+        lambda *inputs: Unroll.apply(*inputs, nonlinearity, lengths), (x, U, W, b)
+    )
+
+
+@pytest.mark.parametrize("nonlinearity", list(NONLINEARITIES))
+def test_hand_written_equals_autograd_of_its_cell(nonlinearity: str) -> None:
+    model = RNNCell(1, 1, 5, 3, nonlinearity, default).double()
+    batch = ragged(days=80)
+    _, fast = loss_and_gradients(model, batch)
+    prediction = model.readout(at_last_day(unroll(model, batch.x), batch.lengths))
+    loss = (prediction - batch.y).square().sum()
+    close(fast, list(torch.autograd.grad(loss, list(model.parameters()))))
+
+
+def test_cell_is_twice_differentiable_and_the_fast_path_says_that_it_is_not() -> None:
+    model = RNNCell(1, 1, 3, 1, "tanh", default).double()
+    x, lengths, _ = ragged(days=4, companies=2)
+
+    def predict(x: Tensor) -> Tensor:
+        return model.readout(at_last_day(unroll(model, x), lengths))
+
+    assert torch.autograd.gradgradcheck(predict, (x.requires_grad_(),))
+    (gradient,) = torch.autograd.grad(model(x, lengths).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
