@@ -1,0 +1,107 @@
+"""The contract of a market, and what the synthetic markets share.
+
+B companies, T days, F features a day, K outputs.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from statland.batch import Batch
+from statland.settings import SettingError, whole
+
+# Streams of random numbers. Validation does not depend on the seed: all runs meet the same test.
+TRAIN, VALIDATION = 0, 1
+
+VALIDATION_COMPANIES = 256
+
+
+class Market(ABC):
+    """Histories of companies of different ages, each with the value on the day after its last.
+
+    A training batch is a pure function of (seed, step), so a resumed run sees the batches that it
+    would have seen.
+    """
+
+    input_size: int = 1
+    output_size: int = 1
+    span: int | None = None  # days back from the last day at which the answer lies, if known
+    forecasts_returns: bool = False  # then forecasting zero is a baseline
+
+    @abstractmethod
+    def train_batch(self, step: int) -> Batch:
+        """The training batch of a step: always the same for the same seed."""
+
+    @abstractmethod
+    def validation(self) -> list[Batch]:
+        """The same batches every time it is asked, whatever the seed."""
+
+    def score(self, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """What suits this market beside the errors: (B, K), (B, K) to named values (B,)."""
+        return {}
+
+
+class SyntheticMarket(Market):
+    """Companies aged min_days to max_days, all ages equally likely, like ages in one batch."""
+
+    def __init__(self, min_days: int, max_days: int, batch_size: int, seed: int) -> None:
+        self.min_days = whole("data.min_days", min_days, self.fewest_days)
+        self.max_days = whole("data.max_days", max_days, self.fewest_days)
+        self.batch_size = whole("data.batch_size", batch_size, 1)
+        self.seed = whole("seed", seed, 0)
+        if max_days < min_days:
+            raise SettingError(
+                f"data.max_days {max_days} is shorter than data.min_days {min_days}; "
+                f"allowed: at least data.min_days"
+            )
+
+    fewest_days = 1
+
+    @abstractmethod
+    def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
+        """For ages (B,), prices (B, T) and the next day's value (B,). T is the oldest's age."""
+
+    def train_batch(self, step: int) -> Batch:
+        """The training batch of a step: always the same for the same seed."""
+        rng = np.random.default_rng([self.seed, TRAIN, step])
+        youngest, oldest = self._band(rng.integers(self.min_days, self.max_days, endpoint=True))
+        ages = rng.integers(youngest, oldest, self.batch_size, endpoint=True)
+        return self._batch(rng, ages)
+
+    def validation(self) -> list[Batch]:
+        """256 companies, their ages evenly spread; the same ones whatever the seed."""
+        rng = np.random.default_rng(VALIDATION)
+        ages = np.linspace(self.min_days, self.max_days, VALIDATION_COMPANIES).round().astype(int)
+        return [self._batch(rng, some) for some in np.split(ages, 4)]
+
+    def _band(self, age: int) -> tuple[int, int]:
+        """The ages that share a batch with `age`: bands a fifth wide tile all ages.
+
+        A batch's band is that of a uniformly drawn age, so that over batches ages are uniform.
+        """
+        youngest = self.min_days
+        while (oldest := max(youngest, int(1.2 * youngest))) < age:
+            youngest = oldest + 1
+        return youngest, min(oldest, self.max_days)
+
+    def _batch(self, rng: np.random.Generator, ages: np.ndarray) -> Batch:
+        prices, tomorrow = self.histories(rng, ages)
+        prices = np.where(np.arange(prices.shape[1]) < ages[:, None], prices, 0)
+        return Batch(
+            torch.from_numpy(prices.astype(np.float32)).unsqueeze(-1),
+            torch.from_numpy(ages),
+            torch.from_numpy(tomorrow.astype(np.float32)).unsqueeze(-1),
+        )
+
+
+def rises(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Of markets whose next price is low (0) or high (1): whether the nearer one was foretold."""
+    return {"accuracy": ((prediction > 0.5) == (y > 0.5)).double().mean(1)}
+
+
+def direction(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Of returns: whether the sign was foretold; a return of exactly 0 counts as a half."""
+    agree = torch.sign(prediction) * torch.sign(y)
+    return {"direction": ((agree + 1) / 2).double().mean(1)}

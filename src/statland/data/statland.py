@@ -1,0 +1,56 @@
+"""StatLand: prices are low, medium or high, and tomorrow follows from the last two days.
+
+From "Recurrent Neural Networks, clearly explained" (StatQuest).
+"""
+
+import numpy as np
+
+from statland.data.base import SyntheticMarket, rises
+from statland.settings import number
+
+LOW, MEDIUM, HIGH = 0.0, 0.5, 1.0
+
+# (yesterday, today): tomorrow is clip(2 * today - yesterday, 0, 1).
+RULES = {(LOW, LOW): LOW, (LOW, MEDIUM): HIGH, (HIGH, MEDIUM): LOW, (HIGH, HIGH): HIGH}
+
+
+class StatLand(SyntheticMarket):
+    """Every history ends in one of the four rules, which gives its tomorrow.
+
+    The rule is absorbing (after two highs all is high), so each day before the last two is, with
+    probability `shock`, a price drawn afresh instead. `noise` is the standard deviation of normal
+    noise added to the inputs; tomorrow is free of it.
+    """
+
+    fewest_days = 2
+    span = 1  # yesterday
+    score = staticmethod(rises)
+
+    def __init__(
+        self,
+        min_days: int,
+        max_days: int,
+        batch_size: int,
+        shock: float,
+        noise: float,
+        seed: int,
+    ) -> None:
+        super().__init__(min_days, max_days, batch_size, seed)
+        self.shock = number("data.shock", shock, 0, 1)
+        self.noise = number("data.noise", noise, 0)
+
+    def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
+        """For ages (B,), prices (B, T) and tomorrow's (B,)."""
+        companies, days = len(ages), int(ages.max())
+        prices = rng.choice([LOW, MEDIUM, HIGH], (days, companies))
+        shocked = rng.random((days, companies)) < self.shock
+        for day in range(2, days):
+            follows = np.clip(2 * prices[day - 1] - prices[day - 2], LOW, HIGH)
+            prices[day] = np.where(shocked[day], prices[day], follows)
+        each = np.arange(companies)
+        pairs = np.array(list(RULES))[(each + rng.integers(4)) % 4]
+        prices[ages - 2, each], prices[ages - 1, each] = pairs.T
+        tomorrow = np.clip(2 * pairs[:, 1] - pairs[:, 0], LOW, HIGH)
+        if self.noise > 0:
+            prices = prices + rng.normal(0, self.noise, prices.shape)
+        return prices.T, tomorrow

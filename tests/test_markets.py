@@ -1,0 +1,262 @@
+"""Laws that every market of configs/data obeys, and what each one promises."""
+
+import csv
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import MARKETS, ROOT, built
+
+from statland.data.base import Market
+from statland.data.statland import RULES
+from statland.data.stocks import Stocks, full_batches
+from statland.evaluation import baselines
+
+
+def market(name: str, *overrides: str) -> Market:
+    return built(f"data={name}", *overrides)[0]
+
+
+def test_batches_are_a_pure_function_of_seed_and_step(market_name: str) -> None:
+    one, other = market(market_name), market(market_name)
+    steps = [0, 1, 700, 2]
+    first = [one.train_batch(step) for step in steps]
+    again = {step: other.train_batch(step) for step in sorted(steps, reverse=True)}
+    for step, batch in zip(steps, first, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(batch, again[step], strict=True))
+    assert first[0].x.shape != first[1].x.shape or not torch.equal(first[0].x, first[1].x)
+    reseeded = market(market_name, "seed=1").train_batch(0)
+    assert reseeded.x.shape != first[0].x.shape or not torch.equal(reseeded.x, first[0].x)
+
+
+def test_validation_is_always_the_same(market_name: str) -> None:
+    one, other = market(market_name), market(market_name, "seed=1")
+    one.train_batch(3)
+    for batches in (one.validation(), other.validation()):
+        for a, b in zip(one.validation(), batches, strict=True):
+            assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
+
+
+def test_batches_keep_the_contract(market_name: str) -> None:
+    it = market(market_name, "data.min_days=5", "data.max_days=12")
+    ages = set()
+    for x, lengths, y in [*(it.train_batch(step) for step in range(200)), *it.validation()]:
+        companies, days, features = x.shape
+        assert (features, y.shape) == (it.input_size, (companies, it.output_size))
+        assert x.dtype == y.dtype == torch.float32
+        assert lengths.max() == days
+        assert lengths.min() >= 5
+        assert days <= 12
+        assert x.isfinite().all()
+        assert y.isfinite().all()
+        assert not x[torch.arange(days) >= lengths[:, None]].any()
+        ages |= set(lengths.tolist())
+    assert ages == set(range(5, 13))
+
+
+@pytest.mark.parametrize("days", [50, 200])
+def test_companies_of_like_age_share_a_batch(market_name: str, days: int) -> None:
+    it = market(market_name, f"data.max_days={days}")
+    padded = [
+        1 - (lengths.sum() / x[..., 0].numel()).item()
+        for x, lengths, _ in (it.train_batch(step) for step in range(400))
+    ]
+    assert max(padded) <= (0.1 if market_name == "stocks" else 0.2)
+
+
+def test_ages_are_uniform() -> None:
+    it = market("recall", "data.min_days=2", "data.max_days=21")
+    ages = torch.cat([it.train_batch(step).lengths for step in range(4000)])
+    counts = ages.bincount(minlength=22)[2:].double()
+    # A batch shares a band of ages, so it is one draw for a band: 4000 draws over 20 ages.
+    assert (counts / len(ages) - 1 / 20).abs().max() < 5 * (1 / 20 / 4000) ** 0.5
+
+
+def test_statland_obeys_the_four_rules() -> None:
+    seen = set()
+    for shock in (0, 0.5, 1):
+        it = market("statland", f"data.shock={shock}", "data.min_days=2")
+        for step in range(50):
+            x, lengths, y = it.train_batch(step)
+            each = torch.arange(len(x))
+            yesterday, today = x[each, lengths - 2, 0], x[each, lengths - 1, 0]
+            for pair, tomorrow in zip(
+                zip(yesterday.tolist(), today.tolist(), strict=True), y[:, 0].tolist(), strict=True
+            ):
+                assert RULES[pair] == tomorrow
+                seen.add(pair)
+            assert set(x.unique().tolist()) <= {0, 0.5, 1}
+    assert seen == set(RULES)
+
+
+def test_statland_without_shocks_follows_its_rule_on_every_day() -> None:
+    calm = market("statland", "data.shock=0", "data.min_days=10").train_batch(0)
+    shaken = market("statland", "data.shock=1", "data.min_days=10").train_batch(0)
+    broken = []
+    for x, lengths, _ in (calm, shaken):
+        follows = (2 * x[:, 1:-1, 0] - x[:, :-2, 0]).clamp(0, 1)
+        before_the_last_two = torch.arange(2, x.shape[1]) < lengths[:, None] - 2
+        broken.append((follows != x[:, 2:, 0])[before_the_last_two].double().mean().item())
+    assert broken[0] == 0
+    assert broken[1] > 0.5
+
+
+def test_statland_noise_is_on_the_inputs_alone() -> None:
+    quiet, noisy = market("statland"), market("statland", "data.noise=0.1")
+    a, b = quiet.validation()[0], noisy.validation()[0]
+    assert torch.equal(a.y, b.y)
+    there = torch.arange(a.x.shape[1]) < a.lengths[:, None]
+    noise = (b.x - a.x)[there]
+    assert abs(noise.std().item() - 0.1) < 0.1 * 5 / len(noise) ** 0.5
+
+
+@pytest.mark.parametrize("filler", ["easy", "hard"])
+def test_recall(filler: str) -> None:
+    it = market("recall", f"data.filler={filler}", "data.min_days=3")
+    assert it.span == 49
+    between = set()
+    for step in range(100):
+        x, lengths, y = it.train_batch(step)
+        assert torch.equal(x[:, 0], y)
+        assert y.mean() == 0.5
+        for history, age in zip(x[..., 0], lengths.tolist(), strict=True):
+            last = history[age - 1].item()
+            between |= set(history[1 : age - 1].tolist()) | ({last} if filler == "hard" else set())
+            assert filler == "hard" or last == 1
+    assert between == {"easy": {0.25, 0.5}, "hard": {0, 0.5, 1}}[filler]
+
+
+def test_garch_clusters_and_is_white() -> None:
+    it = market("garch", "data.min_days=50")
+    x = torch.cat([it.train_batch(step).x for step in range(300)])
+    r = x[..., 0].double()  # 9600 companies of 50 days
+    assert abs(r.square().mean() - 1) < 0.05
+    assert r.pow(4).mean() > 3.1  # heavier tails than a normal's 3
+    products = r[:, 1:] * r[:, :-1]
+    assert abs(products.mean()) < 5 * products.std() / products.numel() ** 0.5
+    squares = r.square() - 1
+    clustering = squares[:, 1:] * squares[:, :-1]
+    assert clustering.mean() > 5 * clustering.std() / clustering.numel() ** 0.5
+
+
+def test_on_garch_no_forecast_beats_zero() -> None:
+    """Not even by luck: over a mirrored pair any forecast f errs by f^2 more."""
+    it = market("garch")
+    batches = it.validation()
+    y = torch.cat([batch.y for batch in batches]).double()
+    zero = baselines(it)["zero"]
+    assert zero == pytest.approx(y.square().mean().item())
+    for batch in batches:
+        half = len(batch.y) // 2
+        assert torch.equal(batch.x[:half], batch.x[half:])
+        forecast = batch.x[:, 0, 0].double() * 0.01
+        errors = (forecast - batch.y[:, 0].double()).square().mean()
+        expected = batch.y.double().square().mean() + forecast.square().mean()
+        assert errors.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_baselines_as_stated() -> None:
+    """AR(2) is exact on statland; the best constant scores 0.25 on recall."""
+    assert baselines(market("statland"))["ar2"] < 1e-20
+    recall = baselines(market("recall"))
+    assert recall["constant"] == pytest.approx(0.25, abs=1e-12)
+    assert min(recall.values()) > 0.2
+    for name in MARKETS:
+        expected = {"constant", "persistence", "ar2"}
+        if name in ("stocks", "garch"):
+            expected |= {"zero"}
+        assert set(baselines(market(name))) == expected
+
+
+def test_stocks_are_the_log_returns_of_the_files() -> None:
+    """Samples rebuilt from the CSV files by hand."""
+    it = market("stocks", "data.max_days=30")
+    closes, dates = {}, set()
+    for path in (ROOT / "data/stocks").glob("*.csv"):
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        closes[path.stem] = [(row["Date"], float(row["Adj Close"])) for row in rows]
+        dates |= {row["Date"] for row in rows}
+    assert {name: len(rows) for name, rows in closes.items()} == {
+        "AAPL": 3270,
+        "IBM": 3270,
+        "MSFT": 3270,
+        "GOOG": 2148,
+        "FB": 196,
+    }
+    cut = sorted(dates)[int(0.8 * len(dates))]
+    past = {
+        name: [np.log(b[1] / a[1]) for a, b in pairwise(rows) if b[0] < cut]
+        for name, rows in closes.items()
+    }
+    scale = np.concatenate(list(past.values())).std()
+    expected = {
+        tuple(np.float32(r / scale) for r in [*returns[max(0, day - 30) : day], returns[day]])
+        for returns in past.values()
+        for day in range(5, len(returns))
+    }
+    epoch = len(it.stops)
+    seen = [
+        (*x[i, : lengths[i], 0].tolist(), y[i, 0].item())
+        for x, lengths, y in (it.train_batch(step) for step in range(epoch))
+        for i in range(len(x))
+    ]
+    assert len(seen) == sum(max(0, len(returns) - 5) for returns in past.values())
+    rounded = {tuple(round(float(v), 4) for v in sample) for sample in expected}
+    assert {tuple(round(v, 4) for v in sample) for sample in seen} == rounded
+
+
+def test_no_later_price_changes_an_earlier_sample(tmp_path: Path) -> None:
+    """Spoil every price after a date within validation: what lies before stays, bit for bit."""
+    shutil.copytree(ROOT / "data/stocks", tmp_path, dirs_exist_ok=True)
+    spoilt_from = "2012-01-03"
+    for path in tmp_path.glob("*.csv"):
+        header, *rows = path.read_text().splitlines()
+        rows = [
+            row if row < spoilt_from else ",".join([*row.split(",")[:-1], str(1 + i % 7)])
+            for i, row in enumerate(rows)
+        ]
+        path.write_text("\n".join([header, *rows]) + "\n")
+    many = "data.validation_samples=100000"
+    clean, spoilt = market("stocks", many), market("stocks", many, f"data.path={tmp_path}")
+    assert str(clean.cut) < spoilt_from
+    assert clean.scale == spoilt.scale
+    for step in range(0, len(clean.stops), 10):
+        a, b = clean.train_batch(step), spoilt.train_batch(step)
+        assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
+    changed = 0
+    for company, returns in enumerate(clean.returns):
+        dates = np.array(
+            [row.split(",")[0] for row in (tmp_path / f"{clean.names[company]}.csv").open()][2:]
+        )
+        before = torch.from_numpy(dates < spoilt_from)
+        assert torch.equal(returns[before], spoilt.returns[company][before])
+        changed += int((returns != spoilt.returns[company]).sum())
+    assert changed > 1000
+
+
+def test_full_batches_waste_little() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        ages = np.sort(rng.integers(1, 200, rng.integers(1, 500)))
+        stops = full_batches(ages, 16)
+        batches = np.split(ages, stops[:-1])
+        assert stops[-1] == len(ages)
+        assert sum(len(batch) for batch in batches) == len(ages)
+        for batch in batches:
+            assert 1 <= len(batch) <= 16
+            assert batch.sum() >= 0.9 * len(batch) * batch.max() - 1e-9
+
+
+def test_stocks_split_by_date() -> None:
+    it = market("stocks", "data.validation_samples=100000")
+    assert isinstance(it, Stocks)
+    assert len(it.train) + len(it.held_out) == sum(len(r) - 5 for r in it.returns)
+    facebook = it.names.index("FB")  # listed after the cut: a company never seen in training
+    assert facebook not in it.train[:, 0]
+    assert facebook in it.held_out[:, 0]
+    assert sum(len(batch.y) for batch in it.validation()) == len(it.held_out)
+    assert sum(len(b.y) for b in market("stocks").validation()) == 2048
