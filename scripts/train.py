@@ -1,0 +1,16 @@
+"""Fit one model to one market, or a sweep of them: see python scripts/train.py --help."""
+
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="train")
+def train(config: DictConfig) -> None:
+    """Hand the composed config to the bench."""
+    from statland.run import main  # here, not above: --help should not wait for torch
+
+    main(config)
+
+
+if __name__ == "__main__":
+    train()

@@ -1,0 +1,73 @@
+"""The training loop."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from statland.batch import Batch
+from statland.models.base import SequenceModel
+
+# So many steps running without a finite loss, and the run has diverged.
+PATIENCE = 20
+
+
+class Step(NamedTuple):
+    """A step between its backward pass and its update: the raw gradients are in place."""
+
+    index: int  # updates made before this one
+    batch: Batch
+    loss: float  # mean squared error
+    gradient_norm: float  # of all parameters' gradients together, before clipping
+    clipped: bool  # the gradient will be scaled down to clip_norm
+    skipped: bool  # the gradient is not finite and will not be applied
+
+
+class Diverged(Exception):
+    """The loss has not been finite for PATIENCE steps running."""
+
+
+def fit(
+    model: SequenceModel,
+    train_batch: Callable[[int], Batch],
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    clip_norm: float | None,
+) -> Iterator[Step]:
+    """Make `steps` updates; yield each before clipping, raise Diverged where training is lost."""
+    parameters = list(model.parameters())
+    lost = 0
+    for index in range(steps):
+        batch = train_batch(index)
+        for parameter in parameters:
+            parameter.grad = None
+        squared_error = nn.functional.mse_loss(model(batch.x, batch.lengths), batch.y)
+        squared_error.backward()
+
+        loss, norm = squared_error.item(), gradient_norm(parameters)
+        clipped = clip_norm is not None and clip_norm < norm < math.inf
+        skipped = not math.isfinite(norm)
+        # Raw gradients: clipping would hide the explosion that we look for.
+        yield Step(index, batch, loss, norm, clipped, skipped)
+
+        if clipped:
+            for parameter in parameters:
+                parameter.grad.mul_(clip_norm / norm)
+        if not skipped:
+            optimizer.step()
+        lost = 0 if math.isfinite(loss) else lost + 1
+        if lost == PATIENCE:
+            raise Diverged(f"the loss was not finite for {PATIENCE} steps running")
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
+    """The 2-norm of all gradients together, in float64: float32 would overflow on squares of 1e20.
+
+    A gradient that is not finite anywhere gives inf or nan.
+    """
+    flat = torch.cat([g.reshape(-1) for p in parameters if (g := p.grad) is not None])
+    if flat.is_mps:  # which has no float64
+        flat = flat.cpu()
+    return torch.linalg.vector_norm(flat, dtype=torch.float64).item()

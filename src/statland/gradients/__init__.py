@@ -1,0 +1,1 @@
+"""Pure measurements of gradients: tensors in, named numbers out; nothing changes by them."""

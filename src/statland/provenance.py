@@ -1,0 +1,39 @@
+"""Where a result came from: the commit, the versions, the command."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("statland", "torch", "numpy", "pandas", "hydra-core", "omegaconf", "tensorboard")
+
+
+def provenance() -> dict[str, object]:
+    """The git commit and whether the tree was clean (None outside git), versions, the command."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain")
+    return {
+        "commit": commit,
+        "clean": None if changes is None else changes == "",
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "command": sys.argv,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    home = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=home, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,96 @@
+"""What a run leaves behind: the only file that knows TensorBoard, CSV and JSON."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from torch.utils.tensorboard import SummaryWriter
+
+from statland.settings import SettingError
+
+# Largest float32: TensorBoard's scalars are no wider. The plain value is in metrics.csv.
+FLOAT32_MAX = 3.4028234663852886e38
+
+
+class Recorder:
+    """Writes one run folder: TensorBoard events, metrics.csv and summary.json.
+
+    metrics.csv has the columns step, tag, value, a row for every scalar that TensorBoard has.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Start recording into `folder`. Raises SettingError where it holds a run already."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        try:
+            self._file = (folder / "metrics.csv").open("x", newline="", encoding="utf-8")
+        except FileExistsError as error:
+            raise SettingError(f"{folder} holds a run already; allowed: a new folder") from error
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows.writerow(["step", "tag", "value"])
+        self._events = SummaryWriter(str(folder))
+
+    def hyperparameters(self, settings: Mapping[str, Any], text: str) -> None:
+        """Write the settings into this very run, not a sub-run of it, and the config as text."""
+        known = {
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in settings.items()
+        }
+        # Runs with equal settings stay apart: the group is the folder.
+        start = hparams_pb(known, trial_id=str(self.folder.resolve()))
+        self._events.file_writer.add_summary(start, 0)
+        self.text("config", f"```yaml\n{text}```")
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Write scalars of one step, as one TensorBoard event; None is left out."""
+        present = {tag: float(value) for tag, value in values.items() if value is not None}
+        event = Summary(
+            value=[Summary.Value(tag=t, simple_value=_float32(v)) for t, v in present.items()]
+        )
+        self._events.file_writer.add_summary(event, step)
+        self._rows.writerows((step, tag, repr(value)) for tag, value in present.items())
+        self._file.flush()
+
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
+        """Write a text, in Markdown, to TensorBoard."""
+        self._events.add_text(tag, markdown, step)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Write summary.json, strict JSON: a number that is not finite is null."""
+        path = self.folder / "summary.json"
+        beside = path.with_suffix(".json.part")
+        text = json.dumps(_strict(values), indent=2, allow_nan=False, ensure_ascii=False)
+        beside.write_text(text + "\n", encoding="utf-8")
+        os.replace(beside, path)  # never a half-written summary
+
+    def close(self) -> None:
+        """Flush and close all files."""
+        self._file.close()
+        self._events.close()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _float32(value: float) -> float:
+    """The value in float32's range: what is beyond is inf."""
+    return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, bool | int | float | str | None) else str(value)

@@ -1,0 +1,244 @@
+"""One run: from a config to objects, to training, to measurements, to a run folder."""
+
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from statland import screen
+from statland.batch import Batch
+from statland.build import build, check, device_of, prepare_process
+from statland.data.base import Market
+from statland.evaluation import baselines, evaluate, skill
+from statland.fit import Diverged, Step, fit
+from statland.gradients.norms import log10, parameter_norms, update_ratios
+from statland.models.base import SequenceModel
+from statland.provenance import provenance
+from statland.recorder import Recorder
+from statland.settings import SettingError
+
+log = logging.getLogger(__name__)
+
+# What describes the machine and the records, not the experiment: no hyper-parameters.
+NOT_HYPERPARAMETERS = {"runs_dir", "device", "threads", "log_every", "validate_every"}
+
+
+def main(config: DictConfig) -> None:
+    """Run one Hydra job. A setting that cannot be ends it with one line and exit status 2."""
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
+    groups = ("model", "model/init", "data", "optimizer")
+    choices = {group: job.runtime.choices[group] for group in groups}
+    try:
+        run(config, folder, choices)
+    except SettingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        _forget(folder)
+        sys.exit(2)
+
+
+def run(config: DictConfig, folder: Path, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Train and measure one model as `config` says; return what summary.json holds.
+
+    `choices` names the configs chosen for model, model/init, data and optimizer.
+    Raises SettingError, before anything is written, where the config cannot be.
+    """
+    started = time.perf_counter()
+    settings = check(config)
+    prepare_process(settings["threads"])
+    torch.manual_seed(settings["seed"])
+    market, model, optimizer = build(config, device_of(settings["device"]))
+    with Recorder(folder) as recorder:
+        return Run(settings, choices, market, model, optimizer, recorder).record(started)
+
+
+class Run:
+    """A run in progress: what it is made of, and what it has seen so far."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        choices: Mapping[str, str],
+        market: Market,
+        model: SequenceModel,
+        optimizer: torch.optim.Optimizer,
+        recorder: Recorder,
+    ) -> None:
+        self.settings, self.choices = settings, choices
+        self.market, self.model, self.optimizer = market, model, optimizer
+        self.recorder = recorder
+        self.console = Console()
+        self.parameters = dict(model.named_parameters())
+        self.device = next(model.parameters()).device
+        self.baselines = baselines(market)
+        self.held_out = [batch.to(self.device) for batch in market.validation()]
+        self.validation: dict[str, float | None] = {}
+        self.norms: list[float] = []  # the total gradient norm of every step
+        self.clipped = self.skipped = 0
+        # The last logged step: how many were made and clipped by then, and when that was.
+        self.logged = (0, 0, time.perf_counter())
+        # Copies of the parameters, while a logged step waits for its update.
+        self.before: dict[str, torch.Tensor] | None = None
+
+    def record(self, started: float) -> dict[str, Any]:
+        """Train, measure, and write the run folder; return the summary."""
+        self.recorder.hyperparameters(self._hyperparameters(), OmegaConf.to_yaml(self.settings))
+        status = "failed"
+        try:
+            status = self.train()
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        except Exception:
+            log.exception("the run failed")
+            raise
+        finally:
+            summary = self._summary(status, time.perf_counter() - started)
+            self.recorder.summary(summary)
+        self._report(summary)
+        return summary
+
+    def train(self) -> str:
+        """Fit the model, recording as it goes; return the status."""
+        steps, clip_norm = self.settings["steps"], self.settings["clip_norm"]
+        status = "completed"
+        self.logged = (0, 0, time.perf_counter())
+        with screen.Bar(self.console, self.choices["model"], steps) as bar:
+            try:
+                for step in fit(self.model, self._train_batch, self.optimizer, steps, clip_norm):
+                    self._log_update()
+                    self.norms.append(step.gradient_norm)
+                    self.clipped += step.clipped
+                    self.skipped += step.skipped
+                    if step.index % self.settings["validate_every"] == 0:
+                        self._validate(step.index)
+                    if step.index % self.settings["log_every"] == 0 or step.index == steps - 1:
+                        self._log_step(step, bar)
+            except Diverged as diverged:
+                log.warning("diverged: %s", diverged)
+                status = "diverged"
+        self._log_update()
+        self._validate(len(self.norms))
+        return status
+
+    def _train_batch(self, step: int) -> Batch:
+        return self.market.train_batch(step).to(self.device)
+
+    def _log_step(self, step: Step, bar: screen.Bar) -> None:
+        """Record a step whose raw gradients are in place."""
+        made, clipped, clock = self.logged
+        self.logged = (len(self.norms), self.clipped, time.perf_counter())
+        speed = (self.logged[0] - made) / (self.logged[2] - clock)
+        norms = parameter_norms(self.parameters)
+        self.recorder.scalars(
+            step.index,
+            {
+                "loss/train": step.loss,
+                "grad_norm/total": step.gradient_norm,
+                "grad_norm/log10_total": log10(step.gradient_norm),
+                "grad_norm/clipped_fraction": (self.clipped - clipped) / (self.logged[0] - made),
+                **{f"grad_norm_parameter/{name}": norm for name, norm in norms.items()},
+                **{f"grad_norm_parameter_log10/{n}": log10(norm) for n, norm in norms.items()},
+                "health/nonfinite_steps": self.skipped,
+                "speed/steps_per_second": speed,
+            },
+        )
+        self.before = {n: p.detach().clone() for n, p in self.parameters.items()}
+        bar.show(step, self.validation["mse"], speed)
+
+    def _log_update(self) -> None:
+        """Record the update that followed the last step, if that one was logged."""
+        if self.before is not None:
+            ratios = update_ratios(self.before, self.parameters)
+            tagged = {f"update_ratio/{name}": ratio for name, ratio in ratios.items()}
+            self.recorder.scalars(len(self.norms) - 1, tagged)
+            self.before = None
+
+    def _validate(self, updates: int) -> None:
+        """Measure the model after so many updates."""
+        scores, self.predictions = evaluate(self.model, self.market, self.held_out)
+        self.validation = scores | {"skill": skill(scores["mse"], self.baselines)}
+        tagged = {f"{name}/validation": value for name, value in self.validation.items()}
+        self.recorder.scalars(updates, {"loss/validation": tagged.pop("mse/validation"), **tagged})
+        log.info("after %d updates: %s", updates, self.validation)
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        """The settings as flat keys, the choices among them."""
+        flat = dict(self.choices)
+        for key, value in self.settings.items():
+            if isinstance(value, Mapping):
+                flat |= _flatten(key, value)
+            elif key not in NOT_HYPERPARAMETERS:
+                flat[key] = value
+        return flat
+
+    def _summary(self, status: str, seconds: float) -> dict[str, Any]:
+        return {
+            "status": status,
+            "steps": len(self.norms),
+            "seconds": seconds,
+            "choices": dict(self.choices),
+            "validation": self.validation,
+            "baselines": self.baselines,
+            "span": self.market.span,
+            "clipped_steps": self.clipped,
+            "nonfinite_steps": self.skipped,
+            "parameters": sum(p.numel() for p in self.parameters.values()),
+            "config": self.settings,
+            "provenance": provenance(),
+        }
+
+    def _report(self, summary: dict[str, Any]) -> None:
+        """Tell on the screen what came out."""
+        tell = self.console.print
+        if summary["status"] == "diverged":
+            tell(f"[bold]diverged[/]: after {len(self.norms)} steps the loss is not finite")
+        tell(screen.closing_table(summary, self.validation["skill"] is None))
+        tell(screen.examples_table(self._examples()))
+        tell(screen.norms_line(self.norms, self.clipped, self.skipped), highlight=False)
+        tell(screen.where(_short_path(self.recorder.folder)), highlight=False, soft_wrap=True)
+
+    def _examples(self) -> list[tuple[list[float], float, float]]:
+        """The first four validation companies: their days, tomorrow, the prediction."""
+        batch, predictions = self.held_out[0], self.predictions[0]
+        examples = []
+        for company in range(min(4, len(batch.y))):
+            days = int(batch.lengths[company])
+            history = batch.x[company, :days, 0].tolist()
+            examples.append((history, batch.y[company, 0].item(), predictions[company, 0].item()))
+        return examples
+
+
+def _flatten(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(f"{prefix}.{key}", value)
+        elif not key.startswith("_"):
+            flat[f"{prefix}.{key}"] = value
+    return flat
+
+
+def _short_path(path: Path) -> Path:
+    """Relative to here, where it is below here."""
+    path = path.resolve()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _forget(folder: Path) -> None:
+    """Remove the folder that Hydra made for a run that never began, and its empty parents."""
+    if (folder / "metrics.csv").exists():
+        return  # an earlier run's
+    logging.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in (folder.parent, folder.parent.parent):
+        if parent.is_dir() and parent != Path.cwd() and not any(parent.iterdir()):
+            parent.rmdir()

@@ -1,0 +1,83 @@
+"""What was written reads back: with TensorBoard's own reader, with pandas, with strict JSON."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+from statland.recorder import Recorder
+from statland.settings import SettingError
+
+VALUES = [1.5, -2e-30, 1e30, 1e300, math.inf, -math.inf, 0.0, 0.1 + 0.2]
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    return accumulator.Reload()
+
+
+def test_scalars_read_back(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder:
+        for step, value in enumerate(VALUES):
+            recorder.scalars(step, {"a/b": value, "left/out": None, "c": step})
+        recorder.scalars(9, {"lost": math.nan})
+    read = events(tmp_path)
+    assert sorted(read.Tags()["scalars"]) == ["a/b", "c", "lost"]
+    scalars = read.Scalars("a/b")
+    assert [s.step for s in scalars] == list(range(len(VALUES)))
+    with np.errstate(over="ignore"):
+        assert [s.value for s in scalars] == [float(np.float32(v)) for v in VALUES]
+    assert math.isnan(read.Scalars("lost")[0].value)
+
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    assert list(table.columns) == ["step", "tag", "value"]
+    assert table[table.tag == "a/b"].value.tolist() == VALUES  # in full precision
+    assert len(table) == 2 * len(VALUES) + 1
+    assert math.isnan(table[table.tag == "lost"].value.item())
+
+
+def test_hyperparameters_are_in_the_run_itself(tmp_path: Path) -> None:
+    settings = {"model": "lstm", "model.hidden_size": 32, "optimizer.lr": 0.1, "x": None, "y": True}
+    with Recorder(tmp_path / "run") as recorder:
+        recorder.hyperparameters(settings, "seed: 0\n")
+    assert [p for p in tmp_path.rglob("*") if p.is_dir()] == [tmp_path / "run"]
+    read = events(tmp_path / "run")
+    content = read.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    info = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert info.hparams["model"].string_value == "lstm"
+    assert info.hparams["model.hidden_size"].number_value == 32
+    assert info.hparams["optimizer.lr"].number_value == 0.1
+    assert info.hparams["x"].string_value == "None"
+    assert info.hparams["y"].bool_value is True
+    text = read.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "seed: 0" in text
+
+
+def test_the_summary_is_strict_json(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder:
+        nested = {"a": math.nan, "b": [math.inf, 1.5, {"c": -math.inf}], "d": None, "p": Path("x")}
+        recorder.summary(nested)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    read = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
+    assert read == {"a": None, "b": [None, 1.5, {"c": None}], "d": None, "p": "x"}
+    assert sorted(p.name.split(".")[0] for p in tmp_path.iterdir()) == [
+        "events",
+        "metrics",
+        "summary",
+    ]
+
+
+def test_a_folder_holds_one_run(tmp_path: Path) -> None:
+    Recorder(tmp_path).close()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SettingError, match="holds a run already"):
+        Recorder(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
