@@ -1,0 +1,143 @@
+"""The command lines that people type, in processes of their own."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import INITS, MARKETS, MODELS, OPTIMIZERS, ROOT, composed
+from omegaconf import DictConfig
+
+README = (ROOT / "README.md").read_text()
+
+
+def python(
+    *arguments: str, folder: Path = ROOT, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def train(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return python(str(ROOT / "scripts/train.py"), *arguments, folder=folder)
+
+
+def test_help_lists_everything_and_imports_no_torch(tmp_path: Path) -> None:
+    shown = python("-X", "importtime", str(ROOT / "scripts/train.py"), "--help", folder=tmp_path)
+    assert shown.returncode == 0
+    assert not re.search(r"\| +torch$", shown.stderr, re.MULTILINE)
+    assert not list(tmp_path.iterdir())
+    for name in MODELS + INITS + MARKETS + OPTIMIZERS:
+        assert re.search(rf"^ +{name} +\S", shown.stdout, re.MULTILINE), name
+    for choice in [*(f"data={n}" for n in MARKETS), *(f"optimizer={n}" for n in OPTIMIZERS), ""]:
+        config = composed(*[choice] if choice else [])
+        for key in (k for group in config for k in _keys(group, config[group])):
+            assert re.search(rf"\b{re.escape(key)}=", shown.stdout), key
+
+
+def _keys(name: str, value: object) -> list[str]:
+    if not isinstance(value, DictConfig):
+        return [name]
+    return [
+        key
+        for inner in value
+        if not inner.startswith("_")
+        for key in _keys(f"{name}.{inner}", value._get_node(inner))
+        if isinstance(key, str)
+    ]
+
+
+def test_a_run_and_its_folder(tmp_path: Path) -> None:
+    done = train("model=lstm", "data=recall", "steps=3", "seed=7", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.glob("runs/*/*")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", folder.parent.name)
+    assert re.fullmatch(r"\d\d-\d\d-\d\d\.\d{6}-lstm-recall-7", folder.name)
+    assert f"tensorboard --logdir {folder.relative_to(tmp_path)}" in done.stdout
+    names = {re.sub(r"(tfevents).*", r"\1", path.name) for path in folder.iterdir()}
+    wanted = {".hydra", "events.out.tfevents", "metrics.csv", "summary.json", "train.log"}
+    assert wanted <= names
+    config = yaml.safe_load((folder / ".hydra/config.yaml").read_text())
+    assert (config["seed"], config["steps"]) == (7, 3)
+    assert "after 3 updates" in (folder / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "status", "words"),
+    [
+        ("data.batch_size=0", 2, "error: data.batch_size is 0; allowed: a whole number at least 1"),
+        (
+            "data=stocks data.path=prices",
+            2,
+            "error: prices/a.csv, row 2, column Close: '-1'",
+        ),
+        ("model.hiden_size=3", 1, "hiden_size"),
+        ("model=lsmt", 1, "Could not find 'model/lsmt'"),
+    ],
+)
+def test_a_wrong_command_leaves_nothing_behind(
+    override: str, status: int, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "prices").mkdir()
+    (tmp_path / "prices/a.csv").write_text("Date,Close\n2020-01-02,-1\n")
+    done = train(*override.split(), folder=tmp_path)
+    assert done.returncode == status
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["prices"]
+    if status == 2:
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
+    again = ("steps=2", "hydra.run.dir=here")
+    assert train(*again, folder=tmp_path).returncode == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "here").iterdir() if p.suffix == ".csv"}
+    second = train(*again, folder=tmp_path)
+    assert second.returncode == 2
+    assert "here holds a run already" in second.stderr
+    assert {
+        p.name: p.read_bytes() for p in (tmp_path / "here").iterdir() if p.suffix == ".csv"
+    } == before
+    assert (tmp_path / "here/summary.json").exists()
+
+
+def commands() -> list[str]:
+    """Every python command of the README, continuation lines joined."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    parts = [part.split("  #")[0].strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part.startswith("python ")]
+
+
+# What takes minutes, or is for a machine of another kind.
+LONG = ("benchmark.py", "-m ", "device=cuda")
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not any(w in c for w in LONG)])
+def test_the_readme_s_commands_run(command: str, tmp_path: Path) -> None:
+    _run_readme(command, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in commands() if any(w in c for w in LONG[:2])])
+def test_the_readme_s_long_commands_run(command: str, tmp_path: Path) -> None:
+    _run_readme(command, tmp_path)
+
+
+def _run_readme(command: str, folder: Path) -> None:
+    for name in ("scripts", "configs", "data"):
+        (folder / name).symlink_to(ROOT / name)
+    done = python(*shlex.split(command)[1:], folder=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout
