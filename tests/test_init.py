@@ -33,7 +33,7 @@ def test_an_init_that_does_not_suit_is_refused(init: str, model: str) -> None:
 @pytest.mark.parametrize("model", ["rnn_cell", "lstm"])
 def test_orthogonal(model: str) -> None:
     _, net, _ = built(f"model={model}", "model/init=orthogonal", "model.init.gain=1.5")
-    for block in net.layer(0)["weight_hh"].split(net.hidden_size):
+    for block in net.layer(0).weight_hh.split(net.hidden_size):
         assert_close(block @ block.T, 1.5**2 * torch.eye(net.hidden_size), atol=1e-5, rtol=0)
 
 
@@ -41,15 +41,15 @@ def test_irnn() -> None:
     _, net, _ = built("model=irnn", "model.num_layers=2")
     for index in range(2):
         w = net.layer(index)
-        assert torch.equal(w["weight_hh"], torch.eye(32))
-        assert not w["bias_ih"].any()
-        assert not w["bias_hh"].any()
+        assert torch.equal(w.weight_hh, torch.eye(32))
+        assert not w.bias_ih.any()
+        assert not w.bias_hh.any()
     assert net.nonlinearity == "relu"
 
 
 def gate_bias(net: torch.nn.Module, gate: str) -> torch.Tensor:
     w = net.layer(0)
-    bias = w["bias_ih"] + w["bias_hh"]
+    bias = w.bias_ih + w.bias_hh
     return bias.split(net.hidden_size)[net.gates.index(gate)]
 
 
@@ -61,11 +61,11 @@ def test_forget_bias_and_the_order_of_gates() -> None:
         for name, parameter in net.recurrence.named_parameters():
             if "weight" in name:
                 parameter.zero_()
-        kept = net.layer(0)["bias_ih"]
+        kept = net.layer(0).bias_ih
         others = torch.ones(128, dtype=torch.bool)
         others[32:64] = False
         kept[others] = 0
-        net.layer(0)["bias_hh"].zero_()
+        net.layer(0).bias_hh.zero_()
     before = torch.ones(1, 1, 32)
     _, (_, after) = net.recurrence(torch.zeros(1, 1, 1), (torch.zeros(1, 1, 32), before))
     assert_close(after, torch.full_like(after, 1 / (1 + math.exp(-2))))

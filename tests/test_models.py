@@ -119,7 +119,7 @@ def test_a_vanished_gradient_stays_right() -> None:
     ours = RNNCell(1, 1, 4, 2, "tanh", default).double()
     with torch.no_grad():
         for index in range(2):
-            ours.layer(index)["weight_hh"].mul_(1e-3)
+            ours.layer(index).weight_hh.mul_(1e-3)
     x, _, y = ragged(days=400)
     lengths = torch.tensor([400, 390, 150, 395, 380, 3])
     for some in (torch.ones(6, dtype=torch.bool), torch.arange(6) < 2):

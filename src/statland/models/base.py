@@ -5,9 +5,20 @@ B companies, T days, F features a day, K outputs, H hidden units, S state size, 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from operator import attrgetter
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+
+class Layer(NamedTuple):
+    """The parameters of one recurrent layer, under nn.RNN's names; in an LSTM gate below gate."""
+
+    weight_ih: Tensor  # (H, F), above the bottom layer (H, H)
+    weight_hh: Tensor  # (H, H)
+    bias_ih: Tensor  # (H,)
+    bias_hh: Tensor  # (H,)
 
 
 class SequenceModel(nn.Module, ABC):
@@ -27,6 +38,7 @@ class RecurrentModel(SequenceModel):
     """
 
     gates: tuple[str, ...] = ()  # the row blocks of each weight matrix; () where there is but one
+    parts: tuple[str, ...] = ("h",)  # what the state holds side by side, each of all L layers
 
     def __init__(
         self,
@@ -41,12 +53,20 @@ class RecurrentModel(SequenceModel):
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.output = nn.Linear(hidden_size, output_size)
+        self._layers_of = [
+            attrgetter(*(f"{name}_l{index}" for name in Layer._fields))
+            for index in range(num_layers)
+        ]
         init(self)
 
     @property
     def state_size(self) -> int:
-        """S: the L hidden states side by side, layer 0 first."""
-        return self.num_layers * self.hidden_size
+        """S: for each part of the state L times H, layer 0 first."""
+        return len(self.parts) * self.num_layers * self.hidden_size
+
+    def split(self, state: Tensor) -> tuple[Tensor, ...]:
+        """The parts of a state (..., S), each (..., L * H)."""
+        return state.chunk(len(self.parts), dim=-1)
 
     def initial_state(self, batch_size: int) -> Tensor:
         """The state before the first day: zeros (B, S)."""
@@ -58,8 +78,18 @@ class RecurrentModel(SequenceModel):
 
     def readout(self, state: Tensor) -> Tensor:
         """The prediction (B, K) of a state (B, S)."""
-        top = self.num_layers * self.hidden_size
-        return self.output(state[:, top - self.hidden_size : top])
+        return self.output(last_layer(self.split(state)[0], self.hidden_size))
+
+    def activations(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """What the units of a day do, by name: x (N, F), the states before it (N, S) to (N, L * H).
+
+        tanh, relu: the values after that nonlinearity. A gate's name: how far it is open.
+        """
+        return {}
+
+    def linear_recurrence(self) -> Tensor | None:
+        """The matrix ds_t/ds_{t-1} where all units are active, if it is the same every day."""
+        return None
 
     @abstractmethod
     def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -69,10 +99,14 @@ class RecurrentModel(SequenceModel):
         """Predictions (B, K); equal to unrolling `cell` and reading off each last day."""
         return self.output(self.last_hidden(x, lengths))
 
-    def layer(self, index: int) -> dict[str, Tensor]:
-        """One layer's parameters under nn.RNN's names without the layer: weight_ih and so on."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return {name: getattr(self.recurrence, f"{name}_l{index}") for name in names}
+    def layer(self, index: int) -> Layer:
+        """One layer's parameters."""
+        return Layer(*self._layers_of[index](self.recurrence))
+
+
+def last_layer(hidden: Tensor, hidden_size: int) -> Tensor:
+    """Of all layers' hidden states (B, L * H), the top one's (B, H)."""
+    return hidden[:, hidden.shape[1] - hidden_size :]
 
 
 def at_last_day(days: Tensor, lengths: Tensor) -> Tensor:

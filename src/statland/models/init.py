@@ -23,7 +23,7 @@ def orthogonal(model: RecurrentModel, gain: float) -> None:
     """
     number("model.init.gain", gain, above=0)
     for index in range(model.num_layers):
-        for block in model.layer(index)["weight_hh"].split(model.hidden_size):
+        for block in model.layer(index).weight_hh.split(model.hidden_size):
             nn.init.orthogonal_(block, gain)
 
 
@@ -37,9 +37,9 @@ def identity(model: RecurrentModel) -> None:
     _refuse_gates(model, "identity")
     for index in range(model.num_layers):
         w = model.layer(index)
-        nn.init.eye_(w["weight_hh"])
-        w["bias_ih"].zero_()
-        w["bias_hh"].zero_()
+        nn.init.eye_(w.weight_hh)
+        w.bias_ih.zero_()
+        w.bias_hh.zero_()
 
 
 @torch.no_grad()
@@ -92,10 +92,10 @@ def constant(
         number(f"model.init.{key}", value)
     for index in range(model.num_layers):
         w = model.layer(index)
-        w["weight_ih"].fill_(input_weight)
-        w["weight_hh"].fill_(recurrent_weight)
-        w["bias_ih"].fill_(bias)
-        w["bias_hh"].zero_()  # the two are only ever added
+        w.weight_ih.fill_(input_weight)
+        w.weight_hh.fill_(recurrent_weight)
+        w.bias_ih.fill_(bias)
+        w.bias_hh.zero_()  # the two are only ever added
     model.output.weight.fill_(output_weight)
     model.output.bias.fill_(bias)
 
@@ -117,5 +117,5 @@ def _set_gate_bias(model: RecurrentModel, index: int, gate: str, value: Tensor) 
         )
     w = model.layer(index)
     place = model.gates.index(gate)
-    w["bias_ih"].split(model.hidden_size)[place].copy_(value)
-    w["bias_hh"].split(model.hidden_size)[place].zero_()
+    w.bias_ih.split(model.hidden_size)[place].copy_(value)
+    w.bias_hh.split(model.hidden_size)[place].zero_()

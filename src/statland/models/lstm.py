@@ -3,7 +3,7 @@
 B companies, T days, F features a day, K outputs, H hidden units, S state size, L layers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class LSTM(RecurrentModel):
     """
 
     gates = ("input", "forget", "cell", "output")
+    parts = ("h", "c")
 
     def __init__(
         self,
@@ -40,26 +41,33 @@ class LSTM(RecurrentModel):
         recurrence = nn.LSTM(input_size, hidden_size, num_layers)
         super().__init__(recurrence, hidden_size, num_layers, output_size, init)
 
-    @property
-    def state_size(self) -> int:
-        """S: all L hidden states, then all L cell states."""
-        return 2 * self.num_layers * self.hidden_size
-
     def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
-        """One day: (B, F), (B, S) -> (B, S)."""
-        hidden, cells = (half.chunk(self.num_layers, dim=-1) for half in state.chunk(2, dim=-1))
-        below, hidden_after, cells_after = x_t, [], []
-        for index, (h, c) in enumerate(zip(hidden, cells, strict=True)):
+        """One day: (B, F), (B, S) -> (B, S). S is all L hidden states, then all L cell states."""
+        hidden, cells, *_ = zip(*self._layers(x_t, state), strict=True)
+        return torch.cat([*hidden, *cells], dim=-1)
+
+    def activations(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """How far the gates are open, and tanh of the cell state: each (N, L * H)."""
+        _, cells, i, f, o = (
+            torch.cat(part, -1) for part in zip(*self._layers(x, state), strict=True)
+        )
+        return {"input": i, "forget": f, "output": o, "tanh": cells.tanh()}
+
+    def _layers(self, x_t: Tensor, state: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """One day, layer by layer from the bottom: h, c, and the gates i, f, o."""
+        below = x_t
+        before = zip(
+            *(part.chunk(self.num_layers, dim=-1) for part in self.split(state)), strict=True
+        )
+        for index, (h, c) in enumerate(before):
             w = self.layer(index)
-            a = linear(below, w["weight_ih"], w["bias_ih"]) + linear(
-                h, w["weight_hh"], w["bias_hh"]
-            )
+            from_below = linear(below, w.weight_ih, w.bias_ih)
+            a = from_below + linear(h, w.weight_hh, w.bias_hh)
             i, f, g, o = a.chunk(4, dim=-1)
-            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            below = o.sigmoid() * c.tanh()
-            hidden_after.append(below)
-            cells_after.append(c)
-        return torch.cat(hidden_after + cells_after, dim=-1)
+            i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+            c = f * c + i * g
+            below = o * c.tanh()
+            yield below, c, i, f, o
 
     def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The top hidden state (B, H) after each company's own last day."""

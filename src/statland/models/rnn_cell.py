@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
 from statland.models.base import RecurrentModel
 from statland.settings import choice, whole
@@ -182,9 +183,18 @@ class RNNCell(RecurrentModel):
         below, after = x_t, []
         for index, h in enumerate(state.chunk(self.num_layers, dim=-1)):
             w = self.layer(index)
-            below = f(below @ w["weight_ih"].T + w["bias_ih"] + h @ w["weight_hh"].T + w["bias_hh"])
+            below = f(linear(below, w.weight_ih, w.bias_ih) + linear(h, w.weight_hh, w.bias_hh))
             after.append(below)
         return torch.cat(after, dim=-1)
+
+    def activations(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """The units' values after the nonlinearity, under its name: (N, L * H)."""
+        return {self.nonlinearity: self.cell(x, state)}
+
+    def linear_recurrence(self) -> Tensor | None:
+        """W, where one layer of identity or ReLU units is active."""
+        is_linear = self.num_layers == 1 and self.nonlinearity in ("identity", "relu")
+        return self.layer(0).weight_hh.detach() if is_linear else None
 
     def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The top hidden state (B, H) after each company's own last day."""

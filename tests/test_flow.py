@@ -1,0 +1,438 @@
+"""The gradient flow against central differences, autograd and closed forms, in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import built
+from torch import Tensor, nn
+
+from statland.gradients.flow import (
+    decay_per_day,
+    first_to_last,
+    gradient_flow,
+    profile,
+    reach_days,
+)
+from statland.models.base import RecurrentModel, at_last_day, unroll
+from statland.models.init import default
+from statland.models.lstm import LSTM
+from statland.models.rnn import RNN
+from statland.models.rnn_cell import RNNCell
+
+LENGTHS = torch.tensor([9, 4, 1, 7])
+
+
+def data(lengths: Tensor = LENGTHS) -> tuple[Tensor, Tensor, Tensor]:
+    days = int(lengths.max())
+    x = torch.rand(len(lengths), days, 1, dtype=torch.float64)
+    return x, lengths, torch.randn(len(lengths), 1, dtype=torch.float64)
+
+
+def squared(y: Tensor):
+    return lambda prediction: (prediction - y).square().mean(1)
+
+
+@pytest.fixture(params=[1, 2])
+def model(model_name: str, request: pytest.FixtureRequest) -> RecurrentModel:
+    overrides = (f"model={model_name}", "model.hidden_size=6")
+    return built(*overrides, f"model.num_layers={request.param}")[1].double()
+
+
+def by_autograd(
+    model: RecurrentModel, x: Tensor, lengths: Tensor, y: Tensor, company: int
+) -> dict[str, Tensor]:
+    """dl/ds_t, its parts and dl/dx_t of one company, (days, size) each, by plain autograd."""
+    x = x[company : company + 1, : int(lengths[company])].clone().requires_grad_()
+    state, states = model.initial_state(1), []
+    for x_t in x.unbind(1):
+        state = model.cell(x_t, state)
+        state.retain_grad()
+        states.append(state)
+    (model.readout(state) - y[company : company + 1]).square().mean().backward()
+    at_states = torch.cat([s.grad for s in states])
+    parts = dict(zip(model.parts, model.split(at_states), strict=True))
+    return {"state": at_states, **(parts if len(parts) > 1 else {}), "x": x.grad[0]}
+
+
+def test_flow_times_error_is_the_gradient_by_autograd(model: RecurrentModel) -> None:
+    """Every lag, every company of a ragged batch, through h, through c and to x."""
+    x, lengths, y = data()
+    flow = gradient_flow(model, x, lengths, squared(y))
+    assert not flow.lost.any()
+    for company, age in enumerate(lengths.tolist()):
+        expected = by_autograd(model, x, lengths, y, company)
+        assert set(expected) == set(flow.log10)
+        for name, gradients in expected.items():
+            found = 10 ** (flow.log10[name][company, :age] + flow.log10_error[company])
+            norms = gradients.norm(dim=1).flip(0)
+            torch.testing.assert_close(found, norms, rtol=1e-10, atol=0)
+            assert flow.log10[name][company, age:].isnan().all()
+
+
+def test_flow_times_error_is_the_gradient_by_central_differences(model: RecurrentModel) -> None:
+    """At the first, a middle and the last day of every company."""
+    x, lengths, y = data()
+    flow = gradient_flow(model, x, lengths, squared(y))
+    with torch.no_grad():
+        states = unroll(model, x)
+    eps = 1e-5
+    nudges = torch.cat([torch.eye(model.state_size), -torch.eye(model.state_size)]).double() * eps
+    for company, age in enumerate(lengths.tolist()):
+        for day in {0, age // 2, age - 1}:
+            state = states[day, company] + nudges
+            with torch.no_grad():
+                for later in range(day + 1, age):
+                    state = model.cell(x[company, later].expand(len(state), 1), state)
+                losses = (model.readout(state) - y[company]).square().mean(1)
+            up, down = losses.chunk(2)
+            expected = ((up - down) / (2 * eps)).norm().log10()
+            found = flow.log10["state"][company, age - 1 - day] + flow.log10_error[company]
+            assert abs(10 ** (found - expected) - 1) < 1e-5
+
+
+def test_flow_is_there_wherever_it_should_be(model: RecurrentModel) -> None:
+    x, lengths, y = data(torch.tensor([9, 4, 6, 7]))
+    flow = gradient_flow(model, x, lengths, squared(y))
+    for name, log10 in flow.log10.items():
+        here = log10[~log10.isnan()]
+        if name == "c":
+            assert (log10[:, 0] == -math.inf).all()  # h and c are independent: dp/dc is 0 at lag 0
+            here = log10[:, 1:][~log10[:, 1:].isnan()]
+        assert here.isfinite().all()
+
+
+def test_the_gradient_at_the_inputs_equals_the_fused_module_s(model: RecurrentModel) -> None:
+    """An oracle that never steps `cell`: autograd through forward, whatever kernel it takes."""
+    x, lengths, y = data()
+    x.requires_grad_()
+    squared(y)(model(x, lengths)).sum().backward()
+    flow = gradient_flow(model, x, lengths, squared(y))
+    for company, age in enumerate(lengths.tolist()):
+        found = 10 ** (flow.log10["x"][company, :age] + flow.log10_error[company])
+        expected = x.grad[company, :age].norm(dim=1).flip(0)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_hand_written_and_fused_agree(nonlinearity: str, layers: int) -> None:
+    ours = RNNCell(1, 1, 6, layers, nonlinearity, default).double()
+    theirs = RNN(1, 1, 6, layers, nonlinearity, default).double()
+    theirs.load_state_dict(ours.state_dict())
+    x, lengths, y = data()
+    a, b = (gradient_flow(m, x, lengths, squared(y)) for m in (ours, theirs))
+    for name in a.log10:
+        torch.testing.assert_close(
+            10 ** a.log10[name], 10 ** b.log10[name], rtol=1e-10, atol=0, equal_nan=True
+        )
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("kind", ["tanh", "relu", "lstm"])
+def test_a_bare_module_with_a_loss_on_its_last_output(
+    kind: str, batch_first: bool, layers: int
+) -> None:
+    """Its dl/ds is that of our model with the same weights and head."""
+    if kind == "lstm":
+        model: RecurrentModel = LSTM(1, 1, 6, layers, default).double()
+        bare: nn.RNNBase = nn.LSTM(1, 6, layers, batch_first=batch_first)
+    else:
+        model = RNN(1, 1, 6, layers, kind, default).double()
+        bare = nn.RNN(1, 6, layers, nonlinearity=kind, batch_first=batch_first)
+    bare = bare.double()
+    bare.load_state_dict(model.recurrence.state_dict())
+    x, lengths, y = data()
+    ours = gradient_flow(model, x, lengths, squared(y))
+    laid_out = x if batch_first else x.transpose(0, 1)
+    theirs = gradient_flow(bare, laid_out, lengths, lambda h: squared(y)(model.output(h)))
+    assert set(ours.log10) == set(theirs.log10)
+    for name in ours.log10:
+        torch.testing.assert_close(
+            10 ** (ours.log10[name] + ours.log10_error[:, None]),
+            10 ** (theirs.log10[name] + theirs.log10_error[:, None]),
+            rtol=1e-10,
+            atol=0,
+            equal_nan=True,
+        )
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_bare_gru_against_autograd_through_itself(layers: int) -> None:
+    gru, head = nn.GRU(2, 5, layers, batch_first=True), nn.Linear(5, 3)
+    x, y = torch.randn(4, 8, 2), torch.randn(4, 3)  # float32, as a researcher's would be
+
+    def loss(h: Tensor) -> Tensor:
+        return (head(h) - y).square().sum(1)
+
+    flow = gradient_flow(gru, x, loss=loss)
+    gru, head, y = gru.double(), head.double(), y.double()
+    seen = x.double().requires_grad_()
+    loss(gru(seen)[0][:, -1]).sum().backward()
+    found = 10 ** (flow.log10["x"] + flow.log10_error[:, None])
+    torch.testing.assert_close(found, seen.grad.norm(dim=2).flip(1), rtol=1e-5, atol=0)
+    # The state after day 3, reached by running the module itself in two halves.
+    _, half = gru(x.double()[:, :3])
+    half = half.detach().requires_grad_()
+    loss(gru(x.double()[:, 3:], half)[0][:, -1]).sum().backward()
+    expected = half.grad.transpose(0, 1).flatten(1).norm(dim=1)
+    found = 10 ** (flow.log10["state"][:, 5] + flow.log10_error)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+def test_what_has_no_one_state_is_refused() -> None:
+    x = torch.randn(2, 3, 1)
+    for module in (nn.LSTM(1, 4, bidirectional=True), nn.LSTM(1, 4, proj_size=2)):
+        with pytest.raises(ValueError, match="no one state"):
+            gradient_flow(module, x, loss=lambda h: h.sum(1))
+    with pytest.raises(ValueError, match="4 outputs need a loss"):
+        gradient_flow(nn.RNN(1, 4), x)
+
+
+def test_the_trap_of_retain_grad() -> None:
+    """On a fused module it reads 0 on every day but the last, where the flow is not 0 at all."""
+    lstm = nn.LSTM(1, 4, batch_first=True)
+    x = torch.randn(2, 6, 1)
+    output, _ = lstm(x)
+    output.retain_grad()
+    output[:, -1].sum().backward()
+    assert not output.grad[:, :-1].any()
+    flow = gradient_flow(lstm, x, loss=lambda h: h.sum(1))
+    assert flow.log10["state"].isfinite().all()
+
+
+def test_several_outputs_look_along_the_error() -> None:
+    model = RNNCell(1, 3, 5, 1, "tanh", default).double()
+    x, lengths, _ = data()
+    y = torch.randn(4, 3, dtype=torch.float64)
+    flow = gradient_flow(model, x, lengths, squared(y))
+    expected = by_autograd(model, x, lengths, y, 0)["state"].norm(dim=1).flip(0)
+    torch.testing.assert_close(10 ** (flow.log10["state"][0] + flow.log10_error[0]), expected)
+    at_the_target = gradient_flow(model, x, lengths, lambda p: (p - p.detach()).square().sum(1))
+    assert (at_the_target.log10_error == -math.inf).all()
+    assert at_the_target.log10["state"][0].isfinite().all()
+
+
+def test_a_company_alone_has_the_same_profile(model: RecurrentModel) -> None:
+    x, lengths, y = data()
+    together = gradient_flow(model, x, lengths, squared(y))
+    for b, age in enumerate(lengths.tolist()):
+        alone = gradient_flow(model, x[b : b + 1, :age], None, squared(y[b : b + 1]))
+        for name, log10 in together.log10.items():
+            torch.testing.assert_close(
+                log10[b, :age], alone.log10[name][0], rtol=0, atol=1e-10, equal_nan=True
+            )
+        torch.testing.assert_close(together.log10_error[b], alone.log10_error[0])
+
+
+def test_padding_is_never_looked_at(model: RecurrentModel) -> None:
+    x, lengths, y = data()
+    padding = torch.arange(x.shape[1]) >= lengths[:, None]
+    spoilt = torch.where(padding[..., None], math.nan, x)
+    a, b = (gradient_flow(model, inputs, lengths, squared(y)) for inputs in (x, spoilt))
+    for name in a.log10:
+        assert torch.equal(a.log10[name].nan_to_num(9), b.log10[name].nan_to_num(9))
+
+
+def scalar(weight: float, nonlinearity: str = "identity") -> RNNCell:
+    """One unit that is always active on inputs above 0."""
+    model = RNNCell(1, 1, 1, 1, nonlinearity, default)
+    with torch.no_grad():
+        for name, value in (("weight_ih", 1.8), ("weight_hh", weight), ("bias_ih", 0.1)):
+            getattr(model.layer(0), name).fill_(value)
+        model.layer(0).bias_hh.zero_()
+        model.output.weight.fill_(1.1)
+    return model
+
+
+@pytest.mark.parametrize("nonlinearity", ["identity", "relu"])
+@pytest.mark.parametrize(
+    ("weight", "days"),
+    [(w, d) for w in (2, 0.5, 0.9, 0.99, 1.1) for d in (50, 1000)]
+    + [(2, 2000), (0.5, 2000), (0.9, 10_000), (1e30, 100), (1e-30, 100)],
+)
+def test_statquest_s_arithmetic(nonlinearity: str, weight: float, days: int) -> None:
+    """log10 of |1.1 w^k| at every lag, where w^k and the forward pass itself are beyond any float.
+
+    The published figures among them: 2^50, 0.99^1000 = 4.317e-5, 1.1^1000 = 2.47e41.
+    """
+    model = scalar(weight, nonlinearity)
+    flow = gradient_flow(model, torch.rand(3, days, 1), torch.tensor([days, days // 2, 3]))
+    log_weight = math.log10(model.layer(0).weight_hh.item())  # float32 weights: not quite 0.9
+    theory = math.log10(1.1) + log_weight * torch.arange(days, dtype=torch.float64)
+    for company, age in enumerate((days, days // 2, 3)):
+        found = flow.log10["state"][company, :age]
+        assert found.isfinite().all()
+        assert (found - theory[:age]).abs().max() < 1e-3
+    state = profile(flow.log10["state"])
+    assert decay_per_day(state.median) == pytest.approx(math.log10(weight), abs=1e-6)
+    published = {(2, 1000): None, (0.99, 1000): 4.317e-5, (1.1, 1000): 2.47e41}
+    if published.get((weight, days)):
+        longer = gradient_flow(model, torch.rand(1, 1001, 1)).log10["state"][0]
+        ratio = 10 ** (longer[1000] - longer[0]).item()
+        assert ratio == pytest.approx(published[weight, days], rel=2e-3)
+
+
+def test_a_dead_relu_is_an_exact_zero_and_counted_apart() -> None:
+    model = scalar(0.5, "relu")
+    x = torch.rand(4, 10, 1)
+    x[0, 4] = -100  # dead on day 5: nothing from before comes through
+    flow = gradient_flow(model, x, torch.tensor([10, 10, 10, 6]))
+    dead = flow.log10["state"][0]
+    assert dead[:5].isfinite().all()  # lags 0 to 4 are days 10 to 6
+    assert dead[5].isfinite()  # day 5's own state still counts
+    assert (dead[6:] == -math.inf).all()
+    assert flow.log10["state"][1:3].isfinite().all()
+    found = profile(flow.log10["state"])
+    assert found.exact_zeros.tolist() == [0] * 6 + [1] * 4
+    assert found.companies.tolist() == [4] * 6 + [3] * 4
+    assert found.median[6:].isfinite().all()
+
+
+def test_a_loss_of_zero_or_overflow_leaves_the_flow_as_it_is() -> None:
+    model = RNNCell(1, 1, 5, 1, "tanh", default).double()
+    x, lengths, y = data()
+    reference = gradient_flow(model, x, lengths, squared(y))
+    for loss, log10_error in (
+        (lambda p: (p - p.detach()).square().squeeze(1), -math.inf),
+        (lambda p: (p * 1e200).square().squeeze(1) * 1e200, math.inf),
+        (lambda p: (p * math.nan).squeeze(1), math.nan),
+    ):
+        flow = gradient_flow(model, x, lengths, loss)
+        errors = flow.log10_error
+        assert errors.isnan().all() if math.isnan(log10_error) else (errors == log10_error).all()
+        for name in reference.log10:
+            assert torch.equal(flow.log10[name].nan_to_num(9), reference.log10[name].nan_to_num(9))
+
+
+def test_a_flow_of_zero_everywhere_says_so() -> None:
+    model = RNNCell(1, 1, 5, 1, "tanh", default)
+    with torch.no_grad():
+        model.output.weight.zero_()
+    flow = gradient_flow(model, torch.rand(3, 40, 1))
+    log10 = flow.log10["state"]
+    assert (log10 == -math.inf).all()
+    found = profile(log10)
+    assert found.exact_zeros.tolist() == [3] * 40
+    assert reach_days(found.median) == (None, True)
+    assert math.isnan(decay_per_day(found.median))
+    assert math.isnan(first_to_last(log10))
+
+
+def test_a_company_whose_state_is_nan_is_left_out_and_counted() -> None:
+    model = RNNCell(1, 1, 5, 1, "identity", default)
+    x = torch.rand(3, 40, 1)
+    x[1, 3] = math.nan
+    flow = gradient_flow(model, x)
+    assert flow.lost.tolist() == [False, True, False]
+    assert flow.log10["state"][1].isnan().all()
+    assert profile(flow.log10["state"]).companies.tolist() == [2] * 40
+
+
+def test_watching_changes_nothing(model_name: str) -> None:
+    market, model, optimizer = built(f"model={model_name}")
+    x, lengths, y = market.train_batch(0)
+    squared(y)(model(x, lengths)).mean().backward()
+    optimizer.step()
+    before = [
+        (p.detach().clone(), p.grad.clone(), {k: v.clone() for k, v in optimizer.state[p].items()})
+        for p in model.parameters()
+    ]
+    random = torch.get_rng_state()
+    gradient_flow(model, x, lengths, squared(y))
+    assert torch.equal(torch.get_rng_state(), random)
+    for p, (weight, grad, state) in zip(model.parameters(), before, strict=True):
+        assert p.requires_grad
+        assert torch.equal(p, weight)
+        assert torch.equal(p.grad, grad)
+        assert all(torch.equal(optimizer.state[p][k], v) for k, v in state.items())
+
+
+def linear(gain: float, hidden: int = 8) -> RNNCell:
+    """A linear recurrence, `gain` times an orthogonal matrix."""
+    model = RNNCell(1, 1, hidden, 1, "identity", default).double()
+    with torch.no_grad():
+        nn.init.orthogonal_(model.layer(0).weight_hh, gain)
+    return model
+
+
+@pytest.mark.parametrize("gain", [0.1, 0.5, 0.9, 0.99, 1.0, 1.1, 2.0])
+def test_reach_and_decay_of_an_orthogonal_recurrence(gain: float) -> None:
+    """Decay log10 g; reach floor(ln 0.01 / ln g) for g < 1, unbounded for g >= 1."""
+    log10 = gradient_flow(linear(gain), torch.rand(5, 600, 1)).log10["state"]
+    median = profile(log10).median
+    assert decay_per_day(median) == pytest.approx(math.log10(gain), abs=1e-9)
+    assert first_to_last(log10) == pytest.approx(599 * math.log10(gain), abs=1e-6)
+    if gain < 1:
+        # 0.1^2 is 0.01 but for rounding: the small term keeps the quotient's rounding out.
+        expected = math.floor(math.log(0.01) / math.log(gain) + 1e-9)
+        assert reach_days(median) == (expected, True)
+    else:
+        assert reach_days(median) == (599, False)
+
+
+def test_reach_of_hand_made_profiles() -> None:
+    def reach(*log10: float) -> tuple[int | None, bool]:
+        return reach_days(torch.tensor(log10, dtype=torch.float64))
+
+    assert reach(0, -1, -2, -2.1, -9) == (2, True)
+    assert reach(0, -3, -1, -3) == (2, True)  # the largest lag, though it dipped before
+    assert reach(5, 4, 3) == (2, False)
+    assert reach(0, -math.inf) == (0, True)
+    assert reach(0) == (0, False)
+    assert reach(0, -1, math.nan) == (1, False)
+    assert reach(-math.inf, -math.inf) == (None, True)
+
+
+def test_profile_takes_order_statistics() -> None:
+    """Against numpy's inverted_cdf, company by company, -inf as the smallest."""
+    rng = np.random.default_rng(0)
+    log10 = rng.normal(size=(23, 12))
+    log10[rng.random(log10.shape) < 0.2] = -math.inf
+    for company in range(23):
+        log10[company, rng.integers(1, 13) :] = math.nan
+    found = profile(torch.from_numpy(log10))
+    for lag in range(12):
+        here = log10[~np.isnan(log10[:, lag]), lag]
+        assert found.companies[lag] == len(here)
+        assert found.exact_zeros[lag] == (here == -math.inf).sum()
+        for q, values in ((0.1, found.p10), (0.5, found.median), (0.9, found.p90)):
+            expected = np.quantile(here, q, method="inverted_cdf") if len(here) else math.nan
+            assert values[lag].item() == pytest.approx(expected, nan_ok=True)
+
+
+def test_decay_is_the_least_squares_slope() -> None:
+    rng = np.random.default_rng(0)
+    median = rng.normal(size=50)
+    expected = np.polyfit(np.arange(50), median, 1)[0]
+    assert decay_per_day(torch.from_numpy(median)) == pytest.approx(expected)
+    holes = median.copy()
+    holes[[3, 40]] = [-math.inf, math.nan]
+    keep = np.isfinite(holes)
+    expected = np.polyfit(np.arange(50)[keep], median[keep], 1)[0]
+    assert decay_per_day(torch.from_numpy(holes)) == pytest.approx(expected)
+
+
+def test_first_to_last_takes_each_company_s_own_first_day() -> None:
+    x, lengths, _ = data()
+    log10 = gradient_flow(linear(0.5), x, lengths).log10["state"]
+    expected = sorted((int(age) - 1) * math.log10(0.5) for age in lengths)[1]  # the lower median
+    assert first_to_last(log10) == pytest.approx(expected)
+
+
+def test_float32_models_are_measured_in_float64() -> None:
+    model = RNNCell(1, 1, 6, 1, "tanh", default)
+    x, lengths, y = (t.float() if t.is_floating_point() else t for t in data())
+    single = gradient_flow(model, x, lengths, squared(y)).log10["state"]
+    double = gradient_flow(model.double(), x.double(), lengths, squared(y.double()))
+    assert torch.equal(single.nan_to_num(9), double.log10["state"].nan_to_num(9))
+
+
+def test_the_last_state_is_each_company_s_own() -> None:
+    model = RNNCell(1, 1, 6, 1, "tanh", default).double()
+    x, lengths, y = data()
+    prediction = model.readout(at_last_day(unroll(model, x), lengths))
+    expected = (2 * (prediction - y).abs()).log10().squeeze(1)
+    torch.testing.assert_close(gradient_flow(model, x, lengths, squared(y)).log10_error, expected)
