@@ -1,0 +1,159 @@
+"""Spectra and Lyapunov exponents against closed forms and determinants."""
+
+import math
+
+import pytest
+import torch
+from conftest import built
+from torch import nn
+
+from statland.gradients.activity import activity
+from statland.gradients.spectrum import (
+    largest_singular_value,
+    linear_decay,
+    lyapunov_spectrum,
+    recurrent_matrices,
+    spectral_radius,
+)
+from statland.models.base import RecurrentModel, unroll
+from statland.models.init import default
+from statland.models.lstm import LSTM
+from statland.models.rnn_cell import RNNCell
+
+
+def test_radius_and_singular_value() -> None:
+    rotation = torch.tensor([[0.0, -2.0], [2.0, 0.0]])
+    assert spectral_radius(rotation) == pytest.approx(2)
+    assert largest_singular_value(rotation) == pytest.approx(2)
+    shear = torch.tensor([[0.5, 3.0], [0.0, 0.25]])
+    assert spectral_radius(shear) == pytest.approx(0.5)
+    both = shear.T @ shear
+    trace, det = both.trace().item(), both.det().item()
+    expected = math.sqrt((trace + math.sqrt(trace**2 - 4 * det)) / 2)
+    assert largest_singular_value(shear) == pytest.approx(expected, rel=1e-6)
+    assert math.isnan(spectral_radius(torch.tensor([[math.inf]])))
+    assert math.isnan(largest_singular_value(torch.tensor([[math.nan]])))
+
+
+def test_every_recurrent_matrix_by_name() -> None:
+    rnn, lstm = RNNCell(1, 1, 4, 2, "tanh", default), LSTM(1, 1, 4, 1, default)
+    assert list(recurrent_matrices(rnn)) == ["weight_hh_l0", "weight_hh_l1"]
+    assert torch.equal(recurrent_matrices(rnn)["weight_hh_l1"], rnn.layer(1).weight_hh)
+    gates = recurrent_matrices(lstm)
+    assert list(gates) == [f"weight_hh_l0_{gate}" for gate in ("input", "forget", "cell", "output")]
+    assert torch.equal(torch.cat(list(gates.values())), lstm.layer(0).weight_hh)
+
+
+def orthogonal(gain: float, nonlinearity: str = "identity") -> RNNCell:
+    model = RNNCell(1, 1, 8, 1, nonlinearity, default).double()
+    with torch.no_grad():
+        nn.init.orthogonal_(model.layer(0).weight_hh, gain)
+    return model
+
+
+@pytest.mark.parametrize("gain", [0.3, 1.0, 1.7])
+def test_lyapunov_exponents_of_an_orthogonal_recurrence_are_all_ln_g(gain: float) -> None:
+    spectrum = lyapunov_spectrum(orthogonal(gain), torch.rand(3, 60, 1))
+    assert spectrum.shape == (8,)
+    assert (spectrum - math.log(gain)).abs().max() < 1e-8
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", ["rnn_cell", "lstm", "lstm_chrono"])
+def test_lyapunov_exponents_sum_to_the_log_determinant(name: str, layers: int) -> None:
+    """Whatever the model: the mean of ln|det ds_t/ds_{t-1}| over days and companies."""
+    overrides = (f"model={name}", "model.hidden_size=4", f"model.num_layers={layers}")
+    model = built(*overrides)[1].double()
+    x = torch.rand(2, 12, 1, dtype=torch.float64)
+    spectrum = lyapunov_spectrum(model, x)
+    with torch.no_grad():
+        states = unroll(model, x)
+    logs = []
+    for company in range(2):
+        before = torch.cat([model.initial_state(1), states[:-1, company]])
+        for day in range(12):
+            x_t = x[company, day].unsqueeze(0)
+            jacobian = torch.autograd.functional.jacobian(
+                lambda s, x_t=x_t: model.cell(x_t, s.unsqueeze(0)).squeeze(0), before[day]
+            )
+            logs.append(jacobian.det().abs().log())
+    assert spectrum.shape == (model.state_size,)
+    assert spectrum.sum().item() == pytest.approx(torch.stack(logs).mean().item(), rel=1e-9)
+
+
+def test_the_largest_exponents_alone_are_the_same() -> None:
+    model = RNNCell(1, 1, 6, 1, "tanh", default)
+    x = torch.rand(2, 300, 1)
+    every, some = lyapunov_spectrum(model, x), lyapunov_spectrum(model, x, 2)
+    assert (every.diff() <= 0).all()
+    torch.testing.assert_close(some, every[:2], rtol=0, atol=0.02)
+
+
+def test_exponents_of_what_overflows_or_dies() -> None:
+    dead = orthogonal(1.0, "relu")
+    with torch.no_grad():
+        dead.layer(0).bias_ih.fill_(-100)
+    assert (lyapunov_spectrum(dead, torch.rand(1, 5, 1)) == -math.inf).all()
+    # The forward pass overflows on day 2; what it does to small changes does not.
+    huge = lyapunov_spectrum(orthogonal(1e300), torch.rand(1, 5, 1))
+    assert huge == pytest.approx([math.log(1e300)] * 8)
+    lost = torch.tensor([[[1.0], [math.nan], [1.0]]])
+    assert lyapunov_spectrum(orthogonal(1.0, "tanh"), lost).isnan().all()
+
+
+def test_linear_decay() -> None:
+    assert linear_decay(orthogonal(0.5)) == pytest.approx(math.log10(0.5))
+    assert linear_decay(orthogonal(2.0, "relu")) == pytest.approx(math.log10(2))
+    assert linear_decay(orthogonal(0.5, "tanh")) is None
+    assert linear_decay(RNNCell(1, 1, 4, 1, "identity", default)) is None  # stretches unevenly
+    assert linear_decay(RNNCell(1, 1, 4, 2, "identity", default)) is None
+    assert linear_decay(LSTM(1, 1, 4, 1, default)) is None
+
+
+def watched(model: RecurrentModel) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
+    x, lengths = torch.rand(3, 7, 1), torch.tensor([7, 2, 5])
+    return activity(model, x, lengths), x, lengths
+
+
+def test_activity_of_tanh_and_relu_units() -> None:
+    for nonlinearity in ("tanh", "relu"):
+        model = RNNCell(1, 1, 5, 2, nonlinearity, default)
+        with torch.no_grad():
+            for index in range(2):
+                model.layer(index).weight_hh.mul_(4)
+            model.layer(1).bias_ih[2] = -1000.0  # a dead unit, or one saturated for ever
+        found, x, lengths = watched(model)
+        with torch.no_grad():
+            states = unroll(model, x)
+        values = torch.cat([states[:age, b] for b, age in enumerate(lengths.tolist())]).double()
+        if nonlinearity == "tanh":
+            assert found == pytest.approx(
+                {
+                    "activations/tanh_saturated": (values.abs() > 0.95).double().mean().item(),
+                    "activations/tanh_slope": (1 - values**2).mean().item(),
+                }
+            )
+            assert found["activations/tanh_saturated"] >= 0.1
+        else:
+            dead = (values == 0).all(0).double().mean().item()
+            assert dead >= 0.1
+            assert found == pytest.approx(
+                {
+                    "activations/relu_active": (values > 0).double().mean().item(),
+                    "activations/relu_dead": dead,
+                }
+            )
+
+
+def test_gates_of_an_lstm_whose_biases_alone_act() -> None:
+    model = LSTM(1, 1, 4, 1, default)
+    with torch.no_grad():
+        for parameter in model.recurrence.parameters():
+            parameter.zero_()
+        model.layer(0).bias_ih[4:8] = torch.tensor([-9.0, 0.0, 1.0, 9.0])
+    found, *_ = watched(model)
+    forget = torch.tensor([-9.0, 0.0, 1.0, 9.0]).sigmoid()
+    assert found["gates/forget_mean"] == pytest.approx(forget.mean().item())
+    assert found["gates/forget_p90"] == pytest.approx(forget[3].item())
+    assert found["gates/input_mean"] == found["gates/output_p90"] == 0.5
+    assert found["activations/tanh_slope"] == 1
