@@ -1,6 +1,6 @@
 """Time the bench against the plain PyTorch that it replaces; print tables, write one CSV.
 
-All on one thread, subnormal numbers counted as 0 for both sides, as in training. Takes about three
+All on one thread, subnormal numbers counted as 0 for both sides, as in training. Takes about four
 minutes.
 """
 
@@ -19,6 +19,9 @@ TABLES = {
     "ragged histories, forward and backward": lambda s: benchmark.padded_and_packed(5 * s),
     "one training step, 50 days, 32 companies, 32 units": lambda s: benchmark.recorded_training(
         steps=1000, rounds=max(1, round(7 * s))
+    ),
+    "probes, 32 companies, 32 units, at the default probe_every": lambda s: benchmark.probing(
+        2 * s
     ),
     "start-up": lambda s: benchmark.start_up(rounds=max(1, round(5 * s))),
     "peak memory at 1000 days, 32 companies, 64 units": lambda s: benchmark.peak_memory(),

@@ -112,6 +112,13 @@ def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "here/summary.json").exists()
 
 
+def test_the_readme_s_python_runs() -> None:
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        done = python("-c", block)
+        assert done.returncode == 0, done.stderr
+        assert "tensor([" in done.stdout
+
+
 def commands() -> list[str]:
     """Every python command of the README, continuation lines joined."""
     blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)

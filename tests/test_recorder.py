@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
+from statland.gradients.flow import profile
 from statland.recorder import Recorder
 from statland.settings import SettingError
 
@@ -41,6 +44,40 @@ def test_scalars_read_back(tmp_path: Path) -> None:
     assert math.isnan(table[table.tag == "lost"].value.item())
 
 
+def test_a_profile_reads_back(tmp_path: Path) -> None:
+    log10 = torch.tensor([[0.0, -1.5, -math.inf], [0.5, -700.25, math.nan]]).double()
+    with Recorder(tmp_path) as recorder:
+        recorder.flow(7, {"state": profile(log10), "x": profile(log10[:, :1])})
+    table = pd.read_csv(tmp_path / "gradient_flow.csv")
+    assert table.columns.tolist() == [
+        "step",
+        "quantity",
+        "lag",
+        "log10_median",
+        "log10_p10",
+        "log10_p90",
+        "companies",
+        "exact_zeros",
+    ]
+    assert table.values.tolist() == [
+        [7, "state", 0, 0.0, 0.0, 0.5, 2, 0],
+        [7, "state", 1, -700.25, -700.25, -1.5, 2, 0],
+        [7, "state", 2, -math.inf, -math.inf, -math.inf, 1, 1],
+        [7, "x", 0, 0.0, 0.0, 0.5, 2, 0],
+    ]
+
+
+def test_a_figure_reads_back(tmp_path: Path) -> None:
+    figure = Figure(figsize=(2, 1), dpi=50)
+    figure.add_subplot().plot([1, 2])
+    with Recorder(tmp_path) as recorder:
+        recorder.figure("grad_flow/profile", figure, 3)
+    (image,) = events(tmp_path).Images("grad_flow/profile")
+    assert (image.step, image.width, image.height) == (3, 100, 50)
+    assert image.encoded_image_string.startswith(b"\x89PNG")
+    assert (tmp_path / "grad_flow_profile.png").read_bytes() == image.encoded_image_string
+
+
 def test_hyperparameters_are_in_the_run_itself(tmp_path: Path) -> None:
     settings = {"model": "lstm", "model.hidden_size": 32, "optimizer.lr": 0.1, "x": None, "y": True}
     with Recorder(tmp_path / "run") as recorder:
@@ -70,6 +107,7 @@ def test_the_summary_is_strict_json(tmp_path: Path) -> None:
     assert read == {"a": None, "b": [None, 1.5, {"c": None}], "d": None, "p": "x"}
     assert sorted(p.name.split(".")[0] for p in tmp_path.iterdir()) == [
         "events",
+        "gradient_flow",
         "metrics",
         "summary",
     ]

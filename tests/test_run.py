@@ -16,7 +16,7 @@ from statland.build import KEYS, check
 from statland.evaluation import baselines
 from statland.settings import SettingError
 
-QUICK = ("steps=4", "log_every=2", "validate_every=3", "data.max_days=8")
+QUICK = ("steps=4", "log_every=2", "validate_every=3", "probe_every=2", "data.max_days=8")
 
 
 def metrics(folder: Path) -> pd.DataFrame:
@@ -31,10 +31,14 @@ def test_every_model_on_every_market(model_name: str, market_name: str, tmp_path
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == returned["status"] == "completed"
     assert summary["steps"] == 4
-    market, model, _ = built(f"data={market_name}", f"model={model_name}", *QUICK[3:])
+    market, model, _ = built(f"data={market_name}", f"model={model_name}", QUICK[-1])
     assert summary["baselines"] == pytest.approx(baselines(market))
     assert summary["config"]["model"]["_target_"].endswith(type(model).__name__)
     assert {"mse", "mae", "skill"} < set(summary["validation"])
+    for when in ("before", "after"):
+        gradient = summary["gradient"][when]
+        assert {"decay_per_day", "first_to_last", "reach_days", "reach_is_bounded"} < set(gradient)
+    assert summary["span"] == market.span
     assert set(summary["provenance"]) == {"commit", "clean", "versions", "command"}
 
     table = metrics(tmp_path)
@@ -53,6 +57,23 @@ def test_every_model_on_every_market(model_name: str, market_name: str, tmp_path
         assert log == pytest.approx(math.log10(by_tag["grad_norm/total"][step]))
         assert 0 < by_tag[f"update_ratio/{parameters[0]}"][step] < 1
     assert (by_tag["health/nonfinite_steps"] == 0).all()
+    flow = pd.read_csv(tmp_path / "gradient_flow.csv")
+    state = flow[flow.quantity == "state"].set_index(["step", "lag"]).log10_median
+    assert set(flow.quantity) == {"state", "x"} | ({"h", "c"} if "lstm" in model_name else set())
+    for tag in ("decay_per_day", "first_to_last", "reach_days", "log10_error"):
+        assert list(by_tag[f"grad_flow/{tag}"].index) == [0, 2, 4]
+    for lag in (0, 1, 2, 5):
+        for step in (0, 2, 4):
+            assert by_tag[f"grad_flow_lag/{lag}"][step] == state[step, lag]
+    assert list(by_tag["lyapunov/max"].index) == [0, 4]
+    assert any(tag.startswith(("activations/", "gates/")) for tag in by_tag)
+    matrix = "weight_hh_l0_forget" if "lstm" in model_name else "weight_hh_l0"
+    assert (
+        by_tag[f"recurrence/{matrix}/spectral_radius"]
+        <= by_tag[f"recurrence/{matrix}/largest_singular_value"] * (1 + 1e-9)
+    ).all()
+    for name in ("profile", "heatmap"):
+        assert (tmp_path / f"grad_flow_{name}.png").stat().st_size > 5000
     assert by_tag["grad_norm/clipped_fraction"].between(0, 1).all()
 
 
@@ -65,10 +86,48 @@ def test_the_same_command_twice_is_bit_identical(name: str, tmp_path: Path) -> N
     assert [r for r in a if ",speed/" not in r] == [r for r in b if ",speed/" not in r]
 
 
+def test_probes_change_nothing(tmp_path: Path) -> None:
+    """Every number of training, bit for bit, with probes on every step and with none at all."""
+    for folder, every in (("on", 1), ("off", "null")):
+        ran(tmp_path / folder, "data=recall", "steps=12", "log_every=1", f"probe_every={every}")
+    on, off = metrics(tmp_path / "on"), metrics(tmp_path / "off")
+    watched = on.tag.str.split("/").str[0]
+    probes = ["grad_flow", "grad_flow_lag", "recurrence", "activations", "gates", "lyapunov"]
+    trained = on[~watched.isin(probes)].reset_index(drop=True)
+    assert trained.equals(off)
+    assert len(on) > len(off)
+    assert len(pd.read_csv(tmp_path / "off/gradient_flow.csv")) == 0
+
+
+def test_statquest_s_scalar_network_from_config_to_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for weight, reach in ((2, None), (0.5, 6), (0.9, 43)):
+        folder = tmp_path / str(weight)
+        summary = ran(
+            folder,
+            "model/init=constant",
+            f"model.init.recurrent_weight={weight}",
+            "model.hidden_size=1",
+            "model.nonlinearity=identity",
+            "data.min_days=50",
+            "steps=0",
+        )
+        gradient = summary["gradient"]["before"]
+        assert gradient["decay_per_day"] == pytest.approx(math.log10(weight), abs=1e-6)
+        assert gradient["theory_decay_per_day"] == pytest.approx(math.log10(weight), abs=1e-6)
+        assert gradient["reach_days"] == (reach or 49)
+        assert gradient["reach_is_bounded"] is (weight < 1)
+        assert gradient["lyapunov"] == [pytest.approx(math.log(weight), abs=1e-6)]
+        words = f"reaches {reach} days" if reach else "reaches all 49 days measured"
+        assert words in capsys.readouterr().out
+
+
 def test_an_untrained_model_is_measured(tmp_path: Path) -> None:
     summary = ran(tmp_path, "steps=0")
     assert (summary["status"], summary["steps"]) == ("completed", 0)
-    assert metrics(tmp_path).tag.str.endswith("/validation").all()
+    assert "loss/train" not in set(metrics(tmp_path).tag)
+    assert summary["gradient"]["before"] == summary["gradient"]["after"]
     assert math.isfinite(summary["validation"]["mse"])
 
 
@@ -122,6 +181,7 @@ OTHER = {
     "clip_norm": "1e-3",
     "log_every": "1",
     "validate_every": "1",
+    "probe_every": "1",
     "data.min_days": "7",
     "data.max_days": "9",
     "data.batch_size": "16",
@@ -218,6 +278,7 @@ WRONG = {
     "clip_norm=0": "clip_norm is 0; allowed: a finite number above 0",
     "clip_norm=nan": "clip_norm is nan",
     "log_every=0": "log_every is 0",
+    "probe_every=0": "probe_every is 0",
     "validate_every=null": "validate_every is None",
     "device=tpu": "device is 'tpu'; allowed: auto, cpu, cuda, mps",
     "threads=0": "threads is 0",

@@ -35,6 +35,8 @@ ROOT = Path(__file__).parents[2]
 SHAPES = [(50, 32, 32), (200, 32, 64), (1000, 32, 64), (200, 64, 128), (1000, 16, 32)]
 SHAPES += [(200, 128, 256)]
 
+CHOICES = {"model": "", "model/init": "", "data": "", "optimizer": ""}
+
 
 class Loop(nn.Module):
     """The plain loop over nn.RNNCell that a tutorial would write."""
@@ -120,7 +122,8 @@ def padded_and_packed(seconds: float) -> pd.DataFrame:
 
 
 def recorded_training(steps: int, rounds: int) -> pd.DataFrame:
-    """A row a model: a step of training with all records, and of a bare loop, on equal batches.
+    """A row a model: a step of training with all that is logged, and of a bare loop, on equal
+    batches. Probes and figures are left out here.
 
     bare has the very optimizer of the config; plain Adam is torch.optim.Adam as it comes.
     """
@@ -128,7 +131,7 @@ def recorded_training(steps: int, rounds: int) -> pd.DataFrame:
     for name in ("rnn_cell", "rnn", "lstm"):
         ms: dict[str, list[float]] = {"recorded": [], "bare": [], "plain Adam": []}
         for _ in range(rounds):
-            config = composed(f"model={name}", f"steps={steps}")
+            config = composed(f"model={name}", f"steps={steps}", "probe_every=null")
             market, model, optimizer = build(config, torch.device("cpu"))
             replay = Replay(market, 64)
             ms["recorded"].append(timed(recorded(config, replay, model, optimizer)) / steps)
@@ -146,23 +149,57 @@ def recorded_training(steps: int, rounds: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def probing(seconds: float) -> pd.DataFrame:
+    """A row a model and length: a measurement of the flow, recorded, and a training step.
+
+    The last column is what probes add to training at the default probe_every.
+    """
+    rows = []
+    for days in (50, 200, 1000):
+        for name in ("rnn_cell", "rnn", "lstm"):
+            config = composed(f"model={name}", f"data.max_days={days}", f"data.min_days={days}")
+            market, model, optimizer = build(config, torch.device("cpu"))
+            with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
+                run = Run(dict(config), CHOICES, Replay(market, 1), model, optimizer, recorder)
+                both = {
+                    "probe": lambda run=run: run.probe(0),
+                    "step": bare(run.market, model, optimizer, steps=1),
+                }
+                ms = medians(both, seconds)
+            share = ms["probe"] / (config.probe_every * ms["step"])
+            rows.append(
+                {"model": name, "days": days}
+                | {f"{what} ms": value for what, value in ms.items()}
+                | {"with / without": 1 + share}
+            )
+    return pd.DataFrame(rows)
+
+
 def start_up(rounds: int) -> pd.DataFrame:
-    """A whole run of one step, closing table and all, against importing what it stands on."""
+    """From the command to the first recorded training step, against importing what it stands on."""
+    imports = [sys.executable, "-c", "import torch, pandas, hydra"]
+    ms: dict[str, list[float]] = {"first step": [], "imports": []}
+    for _ in range(rounds):
+        ms["first step"].append(timed(first_step))
+        ms["imports"].append(timed(lambda: subprocess.run(imports, check=True)))
+    middle = {name: statistics.median(values) for name, values in ms.items()}
+    ratio = {"first step / imports": middle["first step"] / middle["imports"]}
+    return pd.DataFrame([{f"{name} ms": value for name, value in middle.items()} | ratio])
+
+
+def first_step() -> None:
+    """Start train.py, wait until metrics.csv has a training step, and end it."""
     with tempfile.TemporaryDirectory() as folder:
-        train = [str(ROOT / "scripts" / "train.py"), "steps=1", f"runs_dir={folder}"]
-        commands = {
-            "train.py steps=1": [sys.executable, *train],
-            "import torch, pandas, hydra": [sys.executable, "-c", "import torch, pandas, hydra"],
-        }
-        ms: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(rounds):
-            for name, command in commands.items():
-                ms[name].append(
-                    timed(lambda c=command: subprocess.run(c, check=True, capture_output=True))
-                )
-    run, imports = (statistics.median(values) for values in ms.values())
-    names = [f"{name} ms" for name in commands]
-    return pd.DataFrame([dict(zip(names, (run, imports), strict=True)) | {"ratio": run / imports}])
+        command = [sys.executable, str(ROOT / "scripts/train.py"), "steps=1000000"]
+        metrics = Path(folder) / "run" / "metrics.csv"
+        with subprocess.Popen(
+            [*command, f"hydra.run.dir={metrics.parent}"], stdout=subprocess.DEVNULL
+        ) as process:
+            while not metrics.exists() or "loss/train" not in metrics.read_text():
+                if process.poll() is not None:
+                    raise RuntimeError(f"{command} ended with status {process.returncode}")
+                time.sleep(0.005)
+            process.kill()
 
 
 def peak_memory() -> pd.DataFrame:
@@ -217,11 +254,10 @@ def recorded(
     config: Any, market: Market, model: SequenceModel, optimizer: torch.optim.Optimizer
 ) -> Callable[[], None]:
     """Training as a run does it, from the first step to the last, with all that it records."""
-    choices = {"model": "", "model/init": "", "data": "", "optimizer": ""}
 
     def train() -> None:
         with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
-            Run(dict(config), choices, market, model, optimizer, recorder).train()
+            Run(dict(config), CHOICES, market, model, optimizer, recorder).train()
 
     return train
 

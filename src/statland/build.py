@@ -20,6 +20,7 @@ KEYS = GROUPS | {
     "clip_norm",
     "log_every",
     "validate_every",
+    "probe_every",
     "device",
     "threads",
     "runs_dir",
@@ -40,6 +41,8 @@ def check(config: DictConfig) -> dict[str, Any]:
     whole("steps", settings["steps"], 0)
     whole("log_every", settings["log_every"], 1)
     whole("validate_every", settings["validate_every"], 1)
+    if settings["probe_every"] is not None:
+        whole("probe_every", settings["probe_every"], 1)
     whole("threads", settings["threads"], 1)
     choice("device", settings["device"], ("auto", "cpu", "cuda", "mps"))
     if not isinstance(settings["runs_dir"], str):

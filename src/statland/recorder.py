@@ -1,27 +1,37 @@
 """What a run leaves behind: the only file that knows TensorBoard, CSV and JSON."""
 
 import csv
+import io
 import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from torch.utils.tensorboard import SummaryWriter
 
+from statland.gradients.flow import Profile
 from statland.settings import SettingError
+
+if TYPE_CHECKING:  # importing it takes a second that no run should wait for before it trains
+    from matplotlib.figure import Figure
 
 # Largest float32: TensorBoard's scalars are no wider. The plain value is in metrics.csv.
 FLOAT32_MAX = 3.4028234663852886e38
 
+# One for each field of a Profile.
+FLOW_COLUMNS = ("log10_median", "log10_p10", "log10_p90", "companies", "exact_zeros")
+
 
 class Recorder:
-    """Writes one run folder: TensorBoard events, metrics.csv and summary.json.
+    """Writes one run folder: TensorBoard events, CSV files, figures and summary.json.
 
-    metrics.csv has the columns step, tag, value, a row for every scalar that TensorBoard has.
+    metrics.csv has the columns step, tag, value, a row for every scalar that TensorBoard has;
+    gradient_flow.csv has step, quantity, lag, log10_median, log10_p10, log10_p90, companies and
+    exact_zeros.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +44,9 @@ class Recorder:
             raise SettingError(f"{folder} holds a run already; allowed: a new folder") from error
         self._rows = csv.writer(self._file, lineterminator="\n")
         self._rows.writerow(["step", "tag", "value"])
+        self._flow_file = (folder / "gradient_flow.csv").open("w", newline="", encoding="utf-8")
+        self._flow_rows = csv.writer(self._flow_file, lineterminator="\n")
+        self._flow_rows.writerow(["step", "quantity", "lag", *FLOW_COLUMNS])
         self._events = SummaryWriter(str(folder))
 
     def hyperparameters(self, settings: Mapping[str, Any], text: str) -> None:
@@ -42,8 +55,8 @@ class Recorder:
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in settings.items()
         }
-        # Runs with equal settings stay apart: the group is the folder.
-        start = hparams_pb(known, trial_id=str(self.folder.resolve()))
+        # Runs with equal settings stay apart: a trial is a folder, and bears its name.
+        start = hparams_pb(known, trial_id="/".join(self.folder.resolve().parts[-2:]))
         self._events.file_writer.add_summary(start, 0)
         self.text("config", f"```yaml\n{text}```")
 
@@ -56,6 +69,27 @@ class Recorder:
         self._events.file_writer.add_summary(event, step)
         self._rows.writerows((step, tag, repr(value)) for tag, value in present.items())
         self._file.flush()
+
+    def flow(self, step: int, profiles: Mapping[str, Profile]) -> None:
+        """Write profiles of the gradient flow, by quantity, to gradient_flow.csv: a row a lag."""
+        for quantity, profile in profiles.items():
+            columns = (column.tolist() for column in profile)
+            self._flow_rows.writerows(
+                (step, quantity, lag, *row) for lag, row in enumerate(zip(*columns, strict=True))
+            )
+        self._flow_file.flush()
+
+    def figure(self, tag: str, figure: "Figure", step: int) -> None:
+        """Write a figure to TensorBoard, and as a PNG named like its tag."""
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        width, height = figure.canvas.get_width_height()
+        image = Summary.Image(
+            encoded_image_string=png.getvalue(), width=width, height=height, colorspace=4
+        )
+        event = Summary(value=[Summary.Value(tag=tag, image=image)])
+        self._events.file_writer.add_summary(event, step)
+        (self.folder / f"{tag.replace('/', '_')}.png").write_bytes(png.getvalue())
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """Write a text, in Markdown, to TensorBoard."""
@@ -72,6 +106,7 @@ class Recorder:
     def close(self) -> None:
         """Flush and close all files."""
         self._file.close()
+        self._flow_file.close()
         self._events.close()
 
     def __enter__(self) -> "Recorder":

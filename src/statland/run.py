@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from statland.data.base import Market
 from statland.evaluation import baselines, evaluate, skill
 from statland.fit import Diverged, Step, fit
 from statland.gradients.norms import log10, parameter_norms, update_ratios
-from statland.models.base import SequenceModel
+from statland.gradients.spectrum import linear_decay
+from statland.models.base import RecurrentModel
+from statland.probe import Probed, largest_lyapunov_exponents, measure, probe_batch, verdict
 from statland.provenance import provenance
 from statland.recorder import Recorder
 from statland.settings import SettingError
@@ -28,7 +31,11 @@ from statland.settings import SettingError
 log = logging.getLogger(__name__)
 
 # What describes the machine and the records, not the experiment: no hyper-parameters.
-NOT_HYPERPARAMETERS = {"runs_dir", "device", "threads", "log_every", "validate_every"}
+NOT_HYPERPARAMETERS = {"runs_dir", "device", "threads"}
+NOT_HYPERPARAMETERS |= {"log_every", "validate_every", "probe_every"}
+
+# A long run's figures are drawn anew when they are older than this.
+REDRAW_SECONDS = 60
 
 
 def main(config: DictConfig) -> None:
@@ -68,7 +75,7 @@ class Run:
         settings: dict[str, Any],
         choices: Mapping[str, str],
         market: Market,
-        model: SequenceModel,
+        model: RecurrentModel,
         optimizer: torch.optim.Optimizer,
         recorder: Recorder,
     ) -> None:
@@ -83,6 +90,10 @@ class Run:
         self.validation: dict[str, float | None] = {}
         self.norms: list[float] = []  # the total gradient norm of every step
         self.clipped = self.skipped = 0
+        self.probe_batch = probe_batch(self.held_out)
+        self.probed: list[Probed] = []
+        self.gradient: dict[str, Any] = {}
+        self.drawn = time.perf_counter()
         # The last logged step: how many were made and clipped by then, and when that was.
         self.logged = (0, 0, time.perf_counter())
         # Copies of the parameters, while a logged step waits for its update.
@@ -118,6 +129,7 @@ class Run:
                     self.norms.append(step.gradient_norm)
                     self.clipped += step.clipped
                     self.skipped += step.skipped
+                    self._probe_if_due(step.index, bar)
                     if step.index % self.settings["validate_every"] == 0:
                         self._validate(step.index)
                     if step.index % self.settings["log_every"] == 0 or step.index == steps - 1:
@@ -127,6 +139,7 @@ class Run:
                 status = "diverged"
         self._log_update()
         self._validate(len(self.norms))
+        self._probe_after()
         return status
 
     def _train_batch(self, step: int) -> Batch:
@@ -170,6 +183,70 @@ class Run:
         self.recorder.scalars(updates, {"loss/validation": tagged.pop("mse/validation"), **tagged})
         log.info("after %d updates: %s", updates, self.validation)
 
+    def _probe_if_due(self, updates: int, bar: screen.Bar) -> None:
+        every = self.settings["probe_every"]
+        if every is None or updates % every:
+            return
+        self.probe(updates)
+        if updates == 0:
+            self._tell("before", bar.console)
+        elif time.perf_counter() - self.drawn > REDRAW_SECONDS:
+            self._draw()
+
+    def _probe_after(self) -> None:
+        """Measure the trained model, and draw."""
+        if self.settings["probe_every"] is None:
+            return
+        updates = len(self.norms)
+        if not self.probed or self.probed[-1].step != updates:
+            self.probe(updates)
+        if updates == 0:  # nothing was trained: before is after
+            self._tell("before", self.console)
+            self.gradient["after"] = self.gradient["before"]
+        else:
+            self._tell("after", self.console)
+        self._draw()
+
+    def probe(self, updates: int) -> None:
+        """Record how far the gradient reaches after so many updates."""
+        measured = measure(self.model, self.probe_batch)
+        self.recorder.scalars(updates, measured.scalars)
+        self.recorder.flow(updates, measured.profiles)
+        self.probed.append(Probed(updates, measured.profiles))
+        self.last_gradient = measured.gradient
+
+    def _tell(self, when: str, console: Console) -> None:
+        """Say, before or after training, how far the gradient reaches, with the exponents."""
+        exponents = largest_lyapunov_exponents(self.model, self.probe_batch)
+        self.gradient[when] = self.last_gradient | {
+            "lyapunov": exponents.tolist(),
+            "theory_decay_per_day": linear_decay(self.model),
+        }
+        updates = len(self.norms) if when == "after" else 0
+        self.recorder.scalars(updates, {"lyapunov/max": exponents[0].item()})
+        line = f"{when} training: {verdict(self.gradient[when], self.market.span)}"
+        self.recorder.text("grad_flow/forecast", line, updates)
+        console.print(line, highlight=False, soft_wrap=True)
+        log.info(line)
+
+    def _draw(self) -> None:
+        """Draw the profile, first and last, and the heatmap of all probes so far."""
+        from statland import figures  # importing matplotlib takes a second
+
+        name = f"{self.choices['model']} on {self.choices['data']}"
+        step, span = self.probed[-1].step, self.market.span
+        profile = figures.profile_figure(
+            f"how far back the gradient reaches: {name}",
+            self.probed[0],
+            self.probed[-1],
+            span,
+            linear_decay(self.model),
+        )
+        self.recorder.figure("grad_flow/profile", profile, step)
+        heatmap = figures.heatmap_figure(f"gradient flow in training: {name}", self.probed, span)
+        self.recorder.figure("grad_flow/heatmap", heatmap, step)
+        self.drawn = time.perf_counter()
+
     def _hyperparameters(self) -> dict[str, Any]:
         """The settings as flat keys, the choices among them."""
         flat = dict(self.choices)
@@ -188,6 +265,7 @@ class Run:
             "choices": dict(self.choices),
             "validation": self.validation,
             "baselines": self.baselines,
+            "gradient": self.gradient,
             "span": self.market.span,
             "clipped_steps": self.clipped,
             "nonfinite_steps": self.skipped,
@@ -198,13 +276,17 @@ class Run:
 
     def _report(self, summary: dict[str, Any]) -> None:
         """Tell on the screen what came out."""
-        tell = self.console.print
+        tell = partial(self.console.print, highlight=False, soft_wrap=True)
         if summary["status"] == "diverged":
             tell(f"[bold]diverged[/]: after {len(self.norms)} steps the loss is not finite")
         tell(screen.closing_table(summary, self.validation["skill"] is None))
         tell(screen.examples_table(self._examples()))
-        tell(screen.norms_line(self.norms, self.clipped, self.skipped), highlight=False)
-        tell(screen.where(_short_path(self.recorder.folder)), highlight=False, soft_wrap=True)
+        tell(
+            screen.norms_line(self.norms, self.clipped, self.skipped),
+            highlight=False,
+            soft_wrap=True,
+        )
+        tell(screen.where(_short_path(self.recorder.folder)))
 
     def _examples(self) -> list[tuple[list[float], float, float]]:
         """The first four validation companies: their days, tomorrow, the prediction."""
