@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
 def train(config: DictConfig) -> None:
     """Hand the composed config to the bench."""
-    from statland.run import main  # here, not above: --help should not wait for torch
+    from statland.job import main  # here, not above: --help should not wait for torch
 
     main(config)
 

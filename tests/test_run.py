@@ -207,7 +207,7 @@ OTHER = {
     "optimizer.momentum": "0.9",
 }
 # These act on something else than the numbers, and are tested by themselves.
-APART = {"device", "threads", "runs_dir", "data.path", "optimizer.fused"}
+APART = {"device", "threads", "runs_dir", "sweep", "data.path", "optimizer.fused"}
 
 
 def leaves(config: DictConfig, prefix: str = "") -> set[str]:
@@ -283,6 +283,7 @@ WRONG = {
     "device=tpu": "device is 'tpu'; allowed: auto, cpu, cuda, mps",
     "threads=0": "threads is 0",
     "runs_dir=null": "runs_dir is None; allowed: a folder",
+    "sweep=1": "sweep is 1; allowed: a folder",
     "model.hidden_size=0": "model.hidden_size is 0",
     "model.hidden_size=true": "model.hidden_size is True",
     "model.num_layers=0": "model.num_layers is 0",

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
+from rich.console import Console
 from torch import Tensor, nn
 
 from statland.batch import Batch
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 SHAPES = [(50, 32, 32), (200, 32, 64), (1000, 32, 64), (200, 64, 128), (1000, 16, 32)]
 SHAPES += [(200, 128, 256)]
 
+QUIET = Console(quiet=True)
 CHOICES = {"model": "", "model/init": "", "data": "", "optimizer": ""}
 
 
@@ -160,7 +162,9 @@ def probing(seconds: float) -> pd.DataFrame:
             config = composed(f"model={name}", f"data.max_days={days}", f"data.min_days={days}")
             market, model, optimizer = build(config, torch.device("cpu"))
             with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
-                run = Run(dict(config), CHOICES, Replay(market, 1), model, optimizer, recorder)
+                run = Run(
+                    dict(config), CHOICES, Replay(market, 1), model, optimizer, recorder, QUIET
+                )
                 both = {
                     "probe": lambda run=run: run.probe(0),
                     "step": bare(run.market, model, optimizer, steps=1),
@@ -257,7 +261,7 @@ def recorded(
 
     def train() -> None:
         with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
-            Run(dict(config), CHOICES, market, model, optimizer, recorder).train()
+            Run(dict(config), CHOICES, market, model, optimizer, recorder, QUIET).train()
 
     return train
 

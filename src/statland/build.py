@@ -24,6 +24,7 @@ KEYS = GROUPS | {
     "device",
     "threads",
     "runs_dir",
+    "sweep",
 }
 
 
@@ -45,8 +46,9 @@ def check(config: DictConfig) -> dict[str, Any]:
         whole("probe_every", settings["probe_every"], 1)
     whole("threads", settings["threads"], 1)
     choice("device", settings["device"], ("auto", "cpu", "cuda", "mps"))
-    if not isinstance(settings["runs_dir"], str):
-        raise SettingError(f"runs_dir is {settings['runs_dir']!r}; allowed: a folder")
+    for key in ("runs_dir", "sweep"):
+        if not isinstance(settings[key], str):
+            raise SettingError(f"{key} is {settings[key]!r}; allowed: a folder")
     if settings["clip_norm"] is not None:
         number("clip_norm", settings["clip_norm"], above=0)
     return settings

@@ -96,12 +96,8 @@ class Recorder:
         self._events.add_text(tag, markdown, step)
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Write summary.json, strict JSON: a number that is not finite is null."""
-        path = self.folder / "summary.json"
-        beside = path.with_suffix(".json.part")
-        text = json.dumps(_strict(values), indent=2, allow_nan=False, ensure_ascii=False)
-        beside.write_text(text + "\n", encoding="utf-8")
-        os.replace(beside, path)  # never a half-written summary
+        """Write summary.json."""
+        write_summary(self.folder, values)
 
     def close(self) -> None:
         """Flush and close all files."""
@@ -116,16 +112,42 @@ class Recorder:
         self.close()
 
 
+def write_summary(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write summary.json, strict JSON: a number that is not finite is null."""
+    path = folder / "summary.json"
+    beside = path.with_suffix(".json.part")
+    text = json.dumps(strict(values), indent=2, allow_nan=False, ensure_ascii=False)
+    beside.write_text(text + "\n", encoding="utf-8")
+    os.replace(beside, path)  # never a half-written summary
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """What summary.json of a run folder holds; None where there is none that can be read."""
+    try:
+        read = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return read if isinstance(read, dict) and "status" in read else None
+
+
+def discard(folder: Path) -> None:
+    """Remove what an earlier try has recorded in a run folder, its log apart."""
+    for pattern in ("*.csv", "events.out.tfevents.*", "grad_flow_*.png", "summary.json*"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
 def _float32(value: float) -> float:
     """The value in float32's range: what is beyond is inf."""
     return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """What strict JSON can hold: a number that is not finite becomes None."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, bool | int | float | str | None) else str(value)

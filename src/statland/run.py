@@ -1,8 +1,6 @@
 """One run: from a config to objects, to training, to measurements, to a run folder."""
 
 import logging
-import shutil
-import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -10,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -26,36 +23,28 @@ from statland.models.base import RecurrentModel
 from statland.probe import Probed, largest_lyapunov_exponents, measure, probe_batch, verdict
 from statland.provenance import provenance
 from statland.recorder import Recorder
-from statland.settings import SettingError
+from statland.settings import flatten
 
 log = logging.getLogger(__name__)
 
 # What describes the machine and the records, not the experiment: no hyper-parameters.
-NOT_HYPERPARAMETERS = {"runs_dir", "device", "threads"}
-NOT_HYPERPARAMETERS |= {"log_every", "validate_every", "probe_every"}
+MACHINE = {"runs_dir", "sweep", "device", "threads"}
+NOT_HYPERPARAMETERS = MACHINE | {"log_every", "validate_every", "probe_every"}
 
 # A long run's figures are drawn anew when they are older than this.
 REDRAW_SECONDS = 60
 
 
-def main(config: DictConfig) -> None:
-    """Run one Hydra job. A setting that cannot be ends it with one line and exit status 2."""
-    job = HydraConfig.get()
-    folder = Path(job.runtime.output_dir)
-    groups = ("model", "model/init", "data", "optimizer")
-    choices = {group: job.runtime.choices[group] for group in groups}
-    try:
-        run(config, folder, choices)
-    except SettingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        _forget(folder)
-        sys.exit(2)
-
-
-def run(config: DictConfig, folder: Path, choices: Mapping[str, str]) -> dict[str, Any]:
+def run(
+    config: DictConfig,
+    folder: Path,
+    choices: Mapping[str, str],
+    console: Console | None = None,
+) -> dict[str, Any]:
     """Train and measure one model as `config` says; return what summary.json holds.
 
-    `choices` names the configs chosen for model, model/init, data and optimizer.
+    `choices` names the configs chosen for model, model/init, data and optimizer; what there is to
+    say is said on `console`.
     Raises SettingError, before anything is written, where the config cannot be.
     """
     started = time.perf_counter()
@@ -64,7 +53,8 @@ def run(config: DictConfig, folder: Path, choices: Mapping[str, str]) -> dict[st
     torch.manual_seed(settings["seed"])
     market, model, optimizer = build(config, device_of(settings["device"]))
     with Recorder(folder) as recorder:
-        return Run(settings, choices, market, model, optimizer, recorder).record(started)
+        parts = (market, model, optimizer, recorder, console or Console())
+        return Run(settings, choices, *parts).record(started)
 
 
 class Run:
@@ -78,11 +68,11 @@ class Run:
         model: RecurrentModel,
         optimizer: torch.optim.Optimizer,
         recorder: Recorder,
+        console: Console,
     ) -> None:
         self.settings, self.choices = settings, choices
         self.market, self.model, self.optimizer = market, model, optimizer
-        self.recorder = recorder
-        self.console = Console()
+        self.recorder, self.console = recorder, console
         self.parameters = dict(model.named_parameters())
         self.device = next(model.parameters()).device
         self.baselines = baselines(market)
@@ -249,13 +239,8 @@ class Run:
 
     def _hyperparameters(self) -> dict[str, Any]:
         """The settings as flat keys, the choices among them."""
-        flat = dict(self.choices)
-        for key, value in self.settings.items():
-            if isinstance(value, Mapping):
-                flat |= _flatten(key, value)
-            elif key not in NOT_HYPERPARAMETERS:
-                flat[key] = value
-        return flat
+        flat = flatten(self.settings)
+        return self.choices | {k: v for k, v in flat.items() if k not in NOT_HYPERPARAMETERS}
 
     def _summary(self, status: str, seconds: float) -> dict[str, Any]:
         return {
@@ -299,28 +284,7 @@ class Run:
         return examples
 
 
-def _flatten(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(f"{prefix}.{key}", value)
-        elif not key.startswith("_"):
-            flat[f"{prefix}.{key}"] = value
-    return flat
-
-
 def _short_path(path: Path) -> Path:
     """Relative to here, where it is below here."""
     path = path.resolve()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _forget(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run that never began, and its empty parents."""
-    if (folder / "metrics.csv").exists():
-        return  # an earlier run's
-    logging.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in (folder.parent, folder.parent.parent):
-        if parent.is_dir() and parent != Path.cwd() and not any(parent.iterdir()):
-            parent.rmdir()

@@ -69,6 +69,16 @@ def closing_table(summary: Mapping[str, Any], exact: bool) -> Table:
     return table
 
 
+def outcome(summary: Mapping[str, Any]) -> str:
+    """One line on a run of a sweep."""
+    if summary["status"] == "failed":
+        return f"failed: {summary['error']}"
+    mse, skill = summary["validation"]["mse"], summary["validation"]["skill"]
+    line = f"{summary['status']}, validation {short(mse)}, skill {short(skill)}"
+    reaches = [str(summary["gradient"][when]["reach_days"]) for when in summary["gradient"]]
+    return f"{line}, reach {' -> '.join(reaches)}" if reaches else line
+
+
 def norms_line(norms: Sequence[float], clipped: int, skipped: int) -> str:
     """One line on the total gradient norms of all steps, before clipping."""
     if not norms:
@@ -100,7 +110,7 @@ def where(folder: Path) -> str:
 
 def short(value: float | None) -> str:
     """A number in few characters."""
-    return "-" if value is None else f"{value:.4g}"
+    return "-" if value is None or math.isnan(value) else f"{value:.4g}"
 
 
 def _nan_last(value: float) -> float:

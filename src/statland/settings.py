@@ -1,7 +1,8 @@
 """What a setting may be: checked once, and refused with the key, the value and what may be."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class SettingError(ValueError):
@@ -59,3 +60,14 @@ def choice(key: str, value: object, allowed: Iterable[str]) -> str:
     if value not in names:
         raise SettingError(f"{key} is {value!r}; allowed: {', '.join(names)}")
     return str(value)
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys; what starts with _ is left out."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif not str(key).startswith("_"):
+            flat[f"{prefix}{key}"] = value
+    return flat

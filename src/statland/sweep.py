@@ -1,0 +1,91 @@
+"""A sweep: how its run folders are named, what it says at its end, and which runs it repeats."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+# What may stand in a folder's name on any system, and what TensorBoard shows as it is.
+SAFE = re.compile(r"[A-Za-z0-9._+-]{1,40}")
+
+# The longest folder name that most file systems take is 255.
+LONGEST = 150
+
+
+class Sweep(Callback):
+    """Hydra's callback for python scripts/train.py -m."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Name each job's folder after its number and what differs between the jobs.
+
+        Where the sweep's folder holds another sweep, end with one line and exit status 2.
+        """
+        _refuse_another(Path(config.hydra.sweep.dir), list(config.hydra.overrides.task))
+        if any(str(o).startswith("hydra.sweep.subdir=") for o in config.hydra.overrides.hydra):
+            return
+        params = config.hydra.sweeper.params or {}
+        texts = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
+        overrides = OverridesParser.create().parse_overrides(texts)
+        with open_dict(config):
+            config.hydra.overrides.hydra.append(f"hydra.sweep.subdir='{folder_name(overrides)}'")
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Print a table of all runs of the sweep; exit with status 1 where one has failed."""
+        from rich.console import Console
+
+        from statland.comparison import load, runs_table
+
+        folder = Path(config.hydra.sweep.dir)
+        runs = load(folder)
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        console.print(runs_table(runs))
+        console.print(f"compare them: python scripts/compare.py {folder}", soft_wrap=True)
+        if (runs["status"] == "failed").any():
+            sys.exit(1)
+
+
+def _refuse_another(folder: Path, overrides: list[str]) -> None:
+    """A repeated sweep is the same command: other jobs would mix with those that are there."""
+    try:
+        earlier = OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task
+    except OSError:
+        return
+    ours, theirs = (
+        {o for o in some if o.split("=")[0] not in ("sweep", "runs_dir", "device", "threads")}
+        for some in (overrides, earlier)
+    )
+    if ours != theirs:
+        print(
+            f"error: {folder} holds the sweep of {' '.join(earlier)}; allowed: the same again, or "
+            f"another sweep=NAME",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def folder_name(overrides: list[Override]) -> str:
+    """The job's number and what differs, for Hydra to fill in: 3-lstm-max_days=50-seed=1.
+
+    A choice of a config group is told by its name alone. A key whose values cannot all stand in a
+    folder's name, such as a path, is left out: the number keeps the name unique.
+    """
+    name, filled = "${hydra.job.num}", 4
+    final = {override.get_key_element().lstrip("+"): override for override in overrides}
+    for key, override in final.items():
+        if not override.is_sweep_override() or not override.is_discrete_sweep():
+            continue
+        values = [value.split("=")[-1].strip("'\"") for value in override.sweep_string_iterator()]
+        if not all(SAFE.fullmatch(value) for value in values):
+            continue
+        is_group = key in ("model", "data", "optimizer", "model/init")
+        short = "" if is_group else key.split(".")[-1] + "="
+        filled += 1 + len(short) + max(map(len, values))
+        if filled > LONGEST:
+            break
+        name += f"-{short}${{hydra:runtime.choices.{key}}}" if is_group else f"-{short}${{{key}}}"
+    return name
