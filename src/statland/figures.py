@@ -93,10 +93,8 @@ def heatmap_figure(title: str, probes: Sequence[Probed], span: int | None) -> Fi
     axes.set_facecolor("#dddddd")  # where the flow is exactly 0, or not known
     reach = [reach_days(median)[0] for median in medians]
     axes.plot(steps, reach, color="white", lw=2.5, clip_on=False)
-    label = "reach: 1% of lag 0"
-    axes.plot(
-        steps, reach, color=THEORY, lw=1.4, marker="o", ms=3, label=label, clip_on=False, zorder=4
-    )
+    label, dots = "reach: 1% of lag 0", {"marker": "o", "ms": 3} if len(steps) < 60 else {}
+    axes.plot(steps, reach, color=THEORY, lw=1.4, label=label, clip_on=False, zorder=4, **dots)
     if span is not None:
         axes.axhline(span, color="white", lw=2.5)
         axes.axhline(span, color=SPAN, lw=1.6, label=_answer(span))
