@@ -104,14 +104,25 @@ def test_a_wrong_command_leaves_nothing_behind(
 def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
     again = ("steps=2", "hydra.run.dir=here")
     assert train(*again, folder=tmp_path).returncode == 0
-    before = {p.name: p.read_bytes() for p in (tmp_path / "here").iterdir() if p.suffix == ".csv"}
-    second = train(*again, folder=tmp_path)
+    before = {p: p.read_bytes() for p in (tmp_path / "here").rglob("*") if p.is_file()}
+    second = train(*again, "model=lstm", folder=tmp_path)
     assert second.returncode == 2
     assert "here holds a run already" in second.stderr
-    assert {
-        p.name: p.read_bytes() for p in (tmp_path / "here").iterdir() if p.suffix == ".csv"
-    } == before
-    assert (tmp_path / "here/summary.json").exists()
+    assert {p: p.read_bytes() for p in (tmp_path / "here").rglob("*") if p.is_file()} == before
+
+
+def test_what_was_in_a_folder_before_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("a life's work")
+    for place in (".", "sub"):
+        refused = train("steps=-1", f"hydra.run.dir={place}", folder=tmp_path)
+        assert refused.returncode == 2
+        assert refused.stderr == "error: steps is -1; allowed: a whole number at least 0\n"
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    for wrong in ("thesis.tex", "thesis.tex/below", "''"):
+        refused = train(f"runs_dir={wrong}", folder=tmp_path)
+        assert refused.returncode == 2
+        assert len(refused.stderr.splitlines()) == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_the_readme_s_python_runs() -> None:

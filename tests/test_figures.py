@@ -36,6 +36,10 @@ def test_the_profile() -> None:
     np.testing.assert_allclose(lines["theory: -0.5 decades a day"].get_ydata(), [0, -24.5])
     assert set(lines["the answer: 49 days back"].get_xdata()) == {49}
     assert any(set(np.asarray(line.get_ydata())) == {-2.0} for line in figure.axes[0].get_lines())
+    np.testing.assert_allclose(lines["of it, through h"].get_ydata(), -0.5 * lags - 1, atol=1e-12)
+    band = figure.axes[0].collections[1].get_paths()[0].vertices[:, 1]
+    assert band.min() == -0.5 * 49 - 0.1  # from p10
+    assert band.max() == 0.1  # to p90
     shown = texts(figure)
     for words in ("rnn on recall", "days back", "gradient flow", "through h", "through c"):
         assert words in shown
@@ -51,6 +55,12 @@ def test_the_heatmap() -> None:
     mesh = np.asarray(axes.collections[0].get_array())
     assert mesh.shape == (50, 3)
     np.testing.assert_allclose(mesh[10], [-1, -2, -3], atol=1e-12)
+    assert mesh[0].tolist() == [0, 0, 0]
+    borders = np.asarray(axes.collections[0].get_coordinates())
+    assert borders[0, :, 0].tolist() == [0, 50, 150, 200]
+    assert borders[:2, 0, 1].tolist() == [-0.5, 0.5]
+    answer = next(line for line in axes.get_lines() if "49 days" in str(line.get_label()))
+    assert set(answer.get_ydata()) == {49}
     reach = next(line for line in axes.get_lines() if "reach" in str(line.get_label()))
     assert list(reach.get_ydata()) == [20, 10, 6]
     for words in ("training step", "days back", "49 days"):

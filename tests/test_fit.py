@@ -110,3 +110,47 @@ def test_twenty_lost_steps_running_are_a_divergence() -> None:
     assert lost_after(set(range(5, 60))) == 25
     assert lost_after(set(range(5, 24))) is None
     assert lost_after(set(range(60)) - {19, 39, 59}) is None
+
+
+class Steep(nn.Module):
+    """A finite loss whose gradient overflows where asked to."""
+
+    def __init__(self, steep: set[int]) -> None:
+        super().__init__()
+        self.weight, self.steep, self.made = nn.Parameter(torch.ones(1)), steep, 0
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        factor = 1e30 if self.made in self.steep else 1.0
+        self.made += 1
+        # Finite at the weight itself; the slope is factor squared.
+        return ((self.weight - self.weight.detach()) * factor) * factor + x[:, 0]
+
+
+def test_an_infinite_gradient_under_a_finite_loss_is_skipped_and_not_clipped() -> None:
+    model = Steep({1, *range(3, 40)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    seen = []
+    for step in fit(model, batches(set()), optimizer, 40, 1.0):  # and 37 of them are no divergence
+        assert math.isfinite(step.loss)
+        seen.append((step.skipped, step.clipped, model.weight.item()))
+    assert [skipped for skipped, *_ in seen] == [i in model.steep for i in range(40)]
+    assert not any(clipped for skipped, clipped, _ in seen if skipped)
+    assert seen[1][2] == seen[2][2]
+    assert model.weight.isfinite().all()
+
+
+def test_taken_up_in_the_middle_it_goes_on_as_before() -> None:
+    def weights(*parts: tuple[int, int]) -> list[torch.Tensor]:
+        market, model, optimizer = built("optimizer=sgd")
+        for start, stop in parts:
+            list(fit(model, market.train_batch, optimizer, stop, 1.0, start))
+        return list(model.parameters())
+
+    assert all(map(torch.equal, weights((0, 9)), weights((0, 4), (4, 9))))
+    poisoned = batches(set(range(100)))
+    model = Poisoned()
+    steps = fit(model, poisoned, torch.optim.SGD(model.parameters()), 100, None, 50, 15)
+    made = [next(steps).index for _ in range(PATIENCE - 15)]
+    assert made == [50, 51, 52, 53, 54]
+    with pytest.raises(Diverged):
+        next(steps)

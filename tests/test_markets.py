@@ -260,3 +260,16 @@ def test_stocks_split_by_date() -> None:
     assert facebook in it.held_out[:, 0]
     assert sum(len(batch.y) for batch in it.validation()) == len(it.held_out)
     assert sum(len(b.y) for b in market("stocks").validation()) == 2048
+
+
+def test_stocks_come_in_another_order_each_epoch() -> None:
+    it = market("stocks")
+    epoch = len(it.stops)
+    first, second = ([it.train_batch(e * epoch + i) for i in range(epoch)] for e in (0, 1))
+    for batches in (first, second):
+        ages = [batch.lengths.double().mean().item() for batch in batches]
+        assert ages != sorted(ages)  # the batches are shuffled
+    full = [batch.x for batch in first if batch.x.shape[:2] == (32, 50)]
+    again = [batch.x for batch in second if batch.x.shape[:2] == (32, 50)]
+    # Companies of one age are shuffled too: no batch comes twice.
+    assert not any(torch.equal(a, b) for a in full for b in again[:5])

@@ -181,3 +181,16 @@ def test_cell_is_twice_differentiable_and_the_fast_path_says_that_it_is_not() ->
     (gradient,) = torch.autograd.grad(model(x, lengths).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+def test_a_gradient_that_is_small_but_not_zero_goes_all_the_way() -> None:
+    """The early stop waits for an exact 0: 300 days of a weight of 0.9 are 2e-14, and count."""
+    model = RNNCell(1, 1, 1, 1, "identity", default).double()
+    with torch.no_grad():
+        model.layer(0).weight_hh.fill_(0.9)
+        model.layer(0).weight_ih.fill_(1.0)
+        model.output.weight.fill_(1.0)
+    x = torch.zeros(1, 300, 1, dtype=torch.float64, requires_grad=True)
+    model(x, torch.tensor([300])).sum().backward()
+    expected = 0.9 ** torch.arange(299, -1, -1, dtype=torch.float64)
+    torch.testing.assert_close(x.grad[0, :, 0], expected, rtol=1e-10, atol=0)

@@ -111,6 +111,10 @@ def test_yfinance_download_of_two_tickers(tmp_path: Path) -> None:
     a, b = read_file(path)
     assert (a.name, b.name) == ("A", "B")
     np.testing.assert_allclose(b.closes, 3 * a.closes)
+    later = path.read_text().replace(f"{ROWS[0][0]},10.0,30.0,1,1", f"{ROWS[0][0]},10.0,,1,")
+    path.write_text(later)  # B was not listed yet on the first day
+    a, b = read_file(path)
+    assert (len(a.closes), len(b.closes)) == (4, 3)
     path.write_text(path.read_text().replace("12.0", "x"))
     with pytest.raises(PriceFileError, match=r"row 7, column Close: 'x'"):
         read_file(path)

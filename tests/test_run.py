@@ -145,7 +145,12 @@ def test_divergence_is_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert summary["status"] == "diverged"
     assert summary["steps"] == summary["nonfinite_steps"] == 20
     assert json.loads((tmp_path / "summary.json").read_text())["validation"]["mse"] is None
-    assert "diverged: after 20 steps" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "diverged: after 20 steps" in printed
+    assert "nan decades" not in printed
+    assert summary["validation"]["accuracy"] is None or math.isnan(
+        summary["validation"]["accuracy"]
+    )
     assert metrics(tmp_path).query("tag == 'health/nonfinite_steps'").value.max() == 20
 
 
@@ -207,7 +212,16 @@ OTHER = {
     "optimizer.momentum": "0.9",
 }
 # These act on something else than the numbers, and are tested by themselves.
-APART = {"device", "threads", "runs_dir", "sweep", "data.path", "optimizer.fused"}
+APART = {
+    "device",
+    "threads",
+    "runs_dir",
+    "sweep",
+    "checkpoint_every",
+    "resume",
+    "data.path",
+    "optimizer.fused",
+}
 
 
 def leaves(config: DictConfig, prefix: str = "") -> set[str]:
@@ -299,6 +313,14 @@ WRONG = {
     "data.batch_size=0": "data.batch_size is 0",
     "data.shock=1.1": "data.shock is 1.1; allowed: a finite number at least 0 and at most 1",
     "data.noise=inf": "data.noise is inf",
+    "data.noise=1e39": "data.noise is 1e+39",
+    "+data.seed=3": "data.seed is no setting of",
+    "+model.input_size=3": "model.input_size is no setting of",
+    "~model": "model is missing",
+    "threads=100000": "threads is 100000",
+    "model.hidden_size=10000000": "model.hidden_size is 10000000",
+    "+optimizer.foreach=true": "optimizer: `fused` and `foreach`",
+    "checkpoint_every=0": "checkpoint_every is 0",
     "data.max_days=${nowhere}": "nowhere",
     "optimizer.lr=-1": "Invalid learning rate",
     "optimizer.lr=fast": "optimizer.lr is 'fast'; allowed: a finite number",

@@ -13,7 +13,7 @@ from conftest import ROOT, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from statland.build import build, check
-from statland.sweep import LONGEST, folder_name
+from statland.folders import LONGEST, folder_name
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
 TINY = ("steps=2", "data.max_days=6", "probe_every=null")

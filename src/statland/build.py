@@ -1,6 +1,7 @@
 """From a config to the objects that it names, or one clear line on why it cannot be."""
 
 import inspect
+import os
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ KEYS = GROUPS | {
     "threads",
     "runs_dir",
     "sweep",
+    "checkpoint_every",
+    "resume",
 }
 
 
@@ -42,12 +45,13 @@ def check(config: DictConfig) -> dict[str, Any]:
     whole("steps", settings["steps"], 0)
     whole("log_every", settings["log_every"], 1)
     whole("validate_every", settings["validate_every"], 1)
-    if settings["probe_every"] is not None:
-        whole("probe_every", settings["probe_every"], 1)
-    whole("threads", settings["threads"], 1)
+    for key in ("probe_every", "checkpoint_every"):
+        if settings[key] is not None:
+            whole(key, settings[key], 1)
+    whole("threads", settings["threads"], 1, max(os.cpu_count() or 1, 64))
     choice("device", settings["device"], ("auto", "cpu", "cuda", "mps"))
     for key in ("runs_dir", "sweep"):
-        if not isinstance(settings[key], str):
+        if not isinstance(settings[key], str) or not settings[key].strip():
             raise SettingError(f"{key} is {settings[key]!r}; allowed: a folder")
     if settings["clip_norm"] is not None:
         number("clip_norm", settings["clip_norm"], above=0)
@@ -83,6 +87,9 @@ def build(
     config: DictConfig, device: torch.device
 ) -> tuple[Market, SequenceModel, torch.optim.Optimizer]:
     """The market, the model and the optimizer that the config names."""
+    for group in GROUPS:
+        if not isinstance(config[group], DictConfig):
+            raise SettingError(f"{group} is {config[group]!r}; allowed: a choice of {group}=")
     market = _instantiate("data", config.data, seed=config.seed)
     sizes = {"input_size": market.input_size, "output_size": market.output_size}
     model = _instantiate("model", config.model, **sizes).to(device)
@@ -110,25 +117,29 @@ def _optimizer(config: DictConfig, model: SequenceModel) -> torch.optim.Optimize
 
 def _instantiate(group: str, config: DictConfig, **given: Any) -> Any:
     """Build what `config` names; whatever its constructor refuses is a SettingError."""
-    _check_target(group, config)
+    _check_target(group, config, set(given))
     try:
         return instantiate(config, **given, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, SettingError):
             raise cause from None
-        if isinstance(cause, ValueError | TypeError):
-            raise SettingError(f"{group}: {cause}") from error
+        if isinstance(cause, ValueError | TypeError | RuntimeError | MemoryError):
+            reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+            raise SettingError(f"{group}: {reason}") from error
         raise
 
 
-def _check_target(key: str, config: DictConfig) -> None:
-    """Refuse, before it is imported, what is not ours to build; and settings that it has not."""
+def _check_target(key: str, config: DictConfig, given: set[str] = frozenset()) -> None:
+    """Refuse, before it is imported, what is not ours to build; and settings that it has not.
+
+    What is `given` by the bench is no setting.
+    """
     target = str(config.get("_target_"))
     if not target.startswith(("statland.", "torch.optim.")):
         raise SettingError(f"{key}._target_ is {target}; allowed: statland.* and torch.optim.*")
     try:
-        parameters = list(inspect.signature(get_object(target)).parameters)
+        parameters = set(inspect.signature(get_object(target)).parameters) - given
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise SettingError(f"{key}._target_ is {target}, which is not there") from error
     for name, value in config.items():

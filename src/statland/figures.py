@@ -53,7 +53,7 @@ def profile_figure(
     if math.isfinite(level):
         axes.axhline(level + math.log10(REACH), color="black", lw=0.8, ls=":")
         axes.annotate(
-            "1% of lag 0",
+            "1% of lag 0" + (" after training" if len(drawn) > 1 else ""),
             (0.6, level + math.log10(REACH)),
             xycoords=("axes fraction", "data"),
             xytext=(0, 3),
@@ -98,13 +98,16 @@ def heatmap_figure(title: str, probes: Sequence[Probed], span: int | None) -> Fi
     if span is not None:
         axes.axhline(span, color="white", lw=2.5)
         axes.axhline(span, color=SPAN, lw=1.6, label=_answer(span))
-    bar = figure.colorbar(mesh, ax=axes, extend="both")
+    clipped = len(seen) and (seen.min() < low, seen.max() > high)
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
+    bar = figure.colorbar(mesh, ax=axes, extend=extend.get(clipped, "neither"))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(_power))
     bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     bar.set_label("flow over that of lag 0")
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("training step")
     axes.set_ylabel("days back from the last day")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(-0.5, max(len(relative) - 0.5, (span or 0) + 0.5))
     figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return figure

@@ -23,6 +23,7 @@ class Step(NamedTuple):
     gradient_norm: float  # of all parameters' gradients together, before clipping
     clipped: bool  # the gradient will be scaled down to clip_norm
     skipped: bool  # the gradient is not finite and will not be applied
+    lost: int  # steps running, before this one, whose loss was not finite
 
 
 class Diverged(Exception):
@@ -35,11 +36,16 @@ def fit(
     optimizer: torch.optim.Optimizer,
     steps: int,
     clip_norm: float | None,
+    start: int = 0,
+    lost: int = 0,
 ) -> Iterator[Step]:
-    """Make `steps` updates; yield each before clipping, raise Diverged where training is lost."""
+    """Make updates until there are `steps`; yield each step before clipping.
+
+    `start` and `lost` are those of the step at which an earlier try is taken up. Raises Diverged
+    where training is lost.
+    """
     parameters = list(model.parameters())
-    lost = 0
-    for index in range(steps):
+    for index in range(start, steps):
         batch = train_batch(index)
         for parameter in parameters:
             parameter.grad = None
@@ -50,7 +56,7 @@ def fit(
         clipped = clip_norm is not None and clip_norm < norm < math.inf
         skipped = not math.isfinite(norm)
         # Raw gradients: clipping would hide the explosion that we look for.
-        yield Step(index, batch, loss, norm, clipped, skipped)
+        yield Step(index, batch, loss, norm, clipped, skipped, lost)
 
         if clipped:
             for parameter in parameters:

@@ -1,7 +1,7 @@
 """One Hydra job: a run by itself, or one of a sweep."""
 
+import errno
 import logging
-import shutil
 import sys
 import traceback
 from collections.abc import Mapping
@@ -13,11 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from statland import screen
-from statland.recorder import discard, read_summary, strict, write_summary
+from statland.recorder import read_summary, strict, write_summary
 from statland.run import MACHINE, run
 from statland.settings import SettingError, flatten
 
 log = logging.getLogger(__name__)
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 GROUPS = ("model", "model/init", "data", "optimizer")
 
@@ -30,16 +32,52 @@ def main(config: DictConfig) -> None:
     """
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
-    choices = {group: job.runtime.choices[group] for group in GROUPS}
+    choices = {group: str(job.runtime.choices.get(group)) for group in GROUPS}
     if not OmegaConf.is_missing(job.job, "num"):
         run_of_sweep(config, folder, choices)
         return
     try:
-        run(config, folder, choices)
+        if config.get("resume") is None:
+            run(config, folder, choices)
+        else:
+            _forget(folder)
+            resume(config, choices, list(job.overrides.task))
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         _forget(folder)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"error: the disk is full: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def resume(config: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> None:
+    """Go on with the run in the folder config.resume, by its own config; steps= may extend it."""
+    folder = Path(str(config.resume))
+    try:
+        own = OmegaConf.load(folder / ".hydra/config.yaml")
+        own_choices = OmegaConf.load(folder / ".hydra/hydra.yaml").hydra.runtime.choices
+    except OSError as error:
+        raise SettingError(f"resume is {folder}, which is no run folder") from error
+    for override in overrides:
+        key = override.split("=")[0].lstrip("+~")
+        theirs, ours = own_choices, choices
+        if key not in GROUPS:
+            theirs, ours = ({key: OmegaConf.select(c, key)} for c in (own, config))
+        if key not in ("resume", "steps") and ours.get(key) != theirs.get(key):
+            raise SettingError(
+                f"{key} is {ours.get(key)}, and in the run to resume {theirs.get(key)}; "
+                f"allowed: its own settings, but for steps"
+            )
+        if key == "steps":
+            own.steps = config.steps
+    own.resume = None
+    handler = logging.FileHandler(folder / "train.log")
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    logging.getLogger().handlers = [handler]
+    run(own, folder, {group: own_choices[group] for group in GROUPS}, resume=True)
 
 
 def run_of_sweep(config: DictConfig, folder: Path, choices: Mapping[str, str]) -> None:
@@ -54,9 +92,8 @@ def run_of_sweep(config: DictConfig, folder: Path, choices: Mapping[str, str]) -
             )
         print(f"{folder.name}: {earlier['status']} before")
         return
-    discard(folder)
     try:
-        summary = run(config, folder, choices, Console(quiet=True))
+        summary = run(config, folder, choices, Console(quiet=True), resume=True)
     except Exception as error:
         if not isinstance(error, SettingError):  # which needs no traceback
             traceback.print_exc()
@@ -78,10 +115,15 @@ def _different(earlier: Mapping[str, Any], now: Any) -> str | None:
 
 def _forget(folder: Path) -> None:
     """Remove the folder that Hydra made for a run that never began, and its empty parents."""
-    if (folder / "metrics.csv").exists():
-        return  # an earlier run's
-    logging.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in (folder.parent, folder.parent.parent):
-        if parent.is_dir() and parent != Path.cwd() and not any(parent.iterdir()):
-            parent.rmdir()
+    for handler in logging.getLogger().handlers:
+        handler.close()
+    logging.getLogger().handlers = []
+    # Only what Hydra wrote a moment ago, file by file: the folder may have been there before.
+    for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
+        (folder / ".hydra" / name).unlink(missing_ok=True)
+    (folder / "train.log").unlink(missing_ok=True)
+    here = Path.cwd()
+    for empty in (folder / ".hydra", folder, folder.parent, folder.parent.parent):
+        if not empty.is_dir() or here.is_relative_to(empty.resolve()) or any(empty.iterdir()):
+            break
+        empty.rmdir()

@@ -76,7 +76,7 @@ def measure(model: RecurrentModel, batch: Batch) -> Measured:
         "grad_flow/log10_error": flow.log10_error[~flow.lost].quantile(0.5).item()
         if not flow.lost.all()
         else math.nan,
-        "grad_flow/lost_companies": flow.lost.sum().item(),
+        "grad_flow/lost_companies": gradient["lost_companies"],
         **{f"grad_flow_lag/{lag}": median[lag].item() for lag in LAGS if lag < len(median)},
     }
     for name, matrix in recurrent_matrices(model).items():
@@ -95,15 +95,21 @@ def verdict(gradient: dict[str, Any], span: int | None) -> str:
     """One line: how far the gradient reaches, how far back the answer lies, the decay per day."""
     reach = gradient["reach_days"]
     if reach is None:
-        return "the gradient is 0 on every day"
+        lost = gradient["lost_companies"]
+        return (
+            f"the state of all {lost} companies is nan: no gradient to be seen"
+            if lost
+            else "the gradient is 0 on every day"
+        )
     days = _days(reach) if gradient["reach_is_bounded"] else f"all {_days(reach)} measured"
     answer = "where the answer lies is not known"
     if span is not None:
         answer = f"the answer lies {_days(span)} back"
-    decay = f"{gradient['decay_per_day']:+.4g} decades a day"
-    if gradient["theory_decay_per_day"] is not None:
-        decay += f", by theory {gradient['theory_decay_per_day']:+.4g}"
-    return f"the gradient reaches {days}; {answer} ({decay})"
+    decay, theory = gradient["decay_per_day"], gradient["theory_decay_per_day"]
+    if math.isnan(decay):  # a single day has no slope
+        return f"the gradient reaches {days}; {answer}"
+    by_theory = "" if theory is None else f", by theory {theory:+.4g}"
+    return f"the gradient reaches {days}; {answer} ({decay:+.4g} decades a day{by_theory})"
 
 
 def _days(count: int) -> str:
@@ -117,6 +123,7 @@ def _summary(flow: Flow, state: Profile) -> dict[str, Any]:
         "first_to_last": first_to_last(flow.log10["state"]),
         "reach_days": reach,
         "reach_is_bounded": is_bounded,
+        "lost_companies": int(flow.lost.sum()),
     }
 
 

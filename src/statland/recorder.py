@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from torch.utils.tensorboard import SummaryWriter
@@ -16,11 +17,18 @@ from torch.utils.tensorboard import SummaryWriter
 from statland.gradients.flow import Profile
 from statland.settings import SettingError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 if TYPE_CHECKING:  # importing it takes a second that no run should wait for before it trains
     from matplotlib.figure import Figure
 
 # Largest float32: TensorBoard's scalars are no wider. The plain value is in metrics.csv.
 FLOAT32_MAX = 3.4028234663852886e38
+
+METRICS, FLOW, EVENTS = "metrics.csv", "gradient_flow.csv", "events.out.tfevents.*"
 
 # One for each field of a Profile.
 FLOW_COLUMNS = ("log10_median", "log10_p10", "log10_p90", "companies", "exact_zeros")
@@ -34,20 +42,35 @@ class Recorder:
     exact_zeros.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Start recording into `folder`. Raises SettingError where it holds a run already."""
+    def __init__(self, folder: Path, sizes: Mapping[str, int] | None = None) -> None:
+        """Start recording into `folder`, or take it up where its files had these `sizes`.
+
+        Raises SettingError where a new run would meet an earlier one, or where another process is
+        recording into the folder.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        try:
-            self._file = (folder / "metrics.csv").open("x", newline="", encoding="utf-8")
-        except FileExistsError as error:
-            raise SettingError(f"{folder} holds a run already; allowed: a new folder") from error
-        self._rows = csv.writer(self._file, lineterminator="\n")
-        self._rows.writerow(["step", "tag", "value"])
-        self._flow_file = (folder / "gradient_flow.csv").open("w", newline="", encoding="utf-8")
-        self._flow_rows = csv.writer(self._flow_file, lineterminator="\n")
-        self._flow_rows.writerow(["step", "quantity", "lag", *FLOW_COLUMNS])
+        if sizes is None and (folder / METRICS).exists():
+            raise SettingError(f"{folder} holds a run already; allowed: a new folder")
+        self._file, self._rows = _csv(folder / METRICS, ["step", "tag", "value"])
+        _lock(self._file, folder)
+        if sizes is not None:
+            _cut_back(folder, sizes)
+        header = ["step", "quantity", "lag", *FLOW_COLUMNS]
+        self._flow_file, self._flow_rows = _csv(folder / FLOW, header)
         self._events = SummaryWriter(str(folder))
+
+    def sizes(self) -> dict[str, int]:
+        """Bring all that was recorded to the disk; the size of each file, in bytes."""
+        self._events.flush()
+        for file in (self._file, self._flow_file):
+            file.flush()
+        found = {}
+        for path in [self.folder / METRICS, self.folder / FLOW, *self.folder.glob(EVENTS)]:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                found[path.name] = path.stat().st_size
+        return found
 
     def hyperparameters(self, settings: Mapping[str, Any], text: str) -> None:
         """Write the settings into this very run, not a sub-run of it, and the config as text."""
@@ -130,9 +153,54 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     return read if isinstance(read, dict) and "status" in read else None
 
 
+def read_flow(folder: Path) -> dict[int, dict[str, Profile]]:
+    """What gradient_flow.csv holds: profiles by step and quantity."""
+    found: dict[int, dict[str, list[list[float]]]] = {}
+    with (folder / FLOW).open(newline="", encoding="utf-8") as file:
+        for step, quantity, _, *row in list(csv.reader(file))[1:]:
+            lags = found.setdefault(int(step), {}).setdefault(quantity, [])
+            lags.append([float(value) for value in row])
+    return {
+        step: {
+            quantity: Profile(*torch.tensor(lags, dtype=torch.float64).T)
+            for quantity, lags in by_quantity.items()
+        }
+        for step, by_quantity in found.items()
+    }
+
+
+def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
+    """A CSV file to append rows to, its header written where it is new."""
+    file = path.open("a", newline="", encoding="utf-8")
+    rows = csv.writer(file, lineterminator="\n")
+    if file.tell() == 0:
+        rows.writerow(header)
+        file.flush()
+    return file, rows
+
+
+def _cut_back(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Undo what was recorded after the files had these sizes."""
+    for path in [folder / METRICS, folder / FLOW, *folder.glob(EVENTS)]:
+        if path.name in sizes:
+            os.truncate(path, sizes[path.name])
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _lock(file: Any, folder: Path) -> None:
+    """Hold a file of the run for this process alone, until it is closed."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise SettingError(f"{folder}: another process is training in this folder") from error
+
+
 def discard(folder: Path) -> None:
     """Remove what an earlier try has recorded in a run folder, its log apart."""
-    for pattern in ("*.csv", "events.out.tfevents.*", "grad_flow_*.png", "summary.json*"):
+    for pattern in (METRICS, FLOW, EVENTS, "grad_flow_*.png", "summary.json*", "checkpoint*"):
         for path in folder.glob(pattern):
             path.unlink()
 

@@ -1,8 +1,12 @@
 """One run: from a config to objects, to training, to measurements, to a run folder."""
 
+import json
 import logging
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from statland import screen
+from statland import checkpoint, screen
 from statland.batch import Batch
 from statland.build import build, check, device_of, prepare_process
 from statland.data.base import Market
@@ -22,13 +26,13 @@ from statland.gradients.spectrum import linear_decay
 from statland.models.base import RecurrentModel
 from statland.probe import Probed, largest_lyapunov_exponents, measure, probe_batch, verdict
 from statland.provenance import provenance
-from statland.recorder import Recorder
-from statland.settings import flatten
+from statland.recorder import Recorder, discard, read_flow
+from statland.settings import SettingError, flatten
 
 log = logging.getLogger(__name__)
 
 # What describes the machine and the records, not the experiment: no hyper-parameters.
-MACHINE = {"runs_dir", "sweep", "device", "threads"}
+MACHINE = {"runs_dir", "sweep", "device", "threads", "resume", "checkpoint_every"}
 NOT_HYPERPARAMETERS = MACHINE | {"log_every", "validate_every", "probe_every"}
 
 # A long run's figures are drawn anew when they are older than this.
@@ -40,11 +44,13 @@ def run(
     folder: Path,
     choices: Mapping[str, str],
     console: Console | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Train and measure one model as `config` says; return what summary.json holds.
 
     `choices` names the configs chosen for model, model/init, data and optimizer; what there is to
-    say is said on `console`.
+    say is said on `console`. With `resume`, go on from the folder's last checkpoint; one that was
+    stopped before its first begins anew.
     Raises SettingError, before anything is written, where the config cannot be.
     """
     started = time.perf_counter()
@@ -52,9 +58,33 @@ def run(
     prepare_process(settings["threads"])
     torch.manual_seed(settings["seed"])
     market, model, optimizer = build(config, device_of(settings["device"]))
-    with Recorder(folder) as recorder:
+    state = checkpoint.load(folder) if resume else None
+    if resume and state is None:
+        discard(folder)
+    with Recorder(folder, state and state["sizes"]) as recorder:
         parts = (market, model, optimizer, recorder, console or Console())
-        return Run(settings, choices, *parts).record(started)
+        in_progress = Run(settings, choices, *parts)
+        if state is not None:
+            in_progress.restore(state)
+        return in_progress.record(started)
+
+
+class Interrupted(SystemExit):
+    """A signal asked the run to stop, and it has; the exit status is 128 and the signal's."""
+
+
+@contextmanager
+def _signals_kept(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Let `handler` have SIGINT and SIGTERM; only the main thread of a process can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, before in kept.items():
+            signal.signal(number, before)
 
 
 class Run:
@@ -88,14 +118,18 @@ class Run:
         self.logged = (0, 0, time.perf_counter())
         # Copies of the parameters, while a logged step waits for its update.
         self.before: dict[str, torch.Tensor] | None = None
+        self.start = self.lost = 0  # where fit begins
+        self.signal: int | None = None  # one that asks to stop
 
     def record(self, started: float) -> dict[str, Any]:
         """Train, measure, and write the run folder; return the summary."""
-        self.recorder.hyperparameters(self._hyperparameters(), OmegaConf.to_yaml(self.settings))
+        if self.start == 0:
+            self.recorder.hyperparameters(self._hyperparameters(), OmegaConf.to_yaml(self.settings))
         status = "failed"
         try:
-            status = self.train()
-        except KeyboardInterrupt:
+            with _signals_kept(self._ask_to_stop):
+                status = self.train()
+        except (Interrupted, KeyboardInterrupt):
             status = "interrupted"
             raise
         except Exception:
@@ -111,11 +145,20 @@ class Run:
         """Fit the model, recording as it goes; return the status."""
         steps, clip_norm = self.settings["steps"], self.settings["clip_norm"]
         status = "completed"
-        self.logged = (0, 0, time.perf_counter())
+        self.logged = (*self.logged[:2], time.perf_counter())
         with screen.Bar(self.console, self.choices["model"], steps) as bar:
             try:
-                for step in fit(self.model, self._train_batch, self.optimizer, steps, clip_norm):
+                for step in fit(
+                    self.model,
+                    self._train_batch,
+                    self.optimizer,
+                    steps,
+                    clip_norm,
+                    self.start,
+                    self.lost,
+                ):
                     self._log_update()
+                    self._save_if_due(step)
                     self.norms.append(step.gradient_norm)
                     self.clipped += step.clipped
                     self.skipped += step.skipped
@@ -128,9 +171,61 @@ class Run:
                 log.warning("diverged: %s", diverged)
                 status = "diverged"
         self._log_update()
+        if status == "completed" and self.settings["checkpoint_every"] is not None:
+            self._save(0)
         self._validate(len(self.norms))
         self._probe_after()
         return status
+
+    def _ask_to_stop(self, signal: int, _: object) -> None:
+        self.signal = signal
+
+    def _save_if_due(self, step: Step) -> None:
+        """Write a resume point where one is due, or where a signal asks to stop; then stop."""
+        every = self.settings["checkpoint_every"]
+        is_due = every is not None and step.index % every == 0 and step.index > self.start
+        if is_due or self.signal is not None:
+            self._save(step.lost)
+        if self.signal is not None:
+            raise Interrupted(128 + self.signal)
+
+    def _save(self, lost: int) -> None:
+        """Write a resume point after so many updates, none of the next step's records made."""
+        facts = {
+            "clipped": self.clipped,
+            "skipped": self.skipped,
+            "logged": self.logged[:2],
+            "lost": lost,
+            "validation": self.validation,
+            "gradient": self.gradient,
+        }
+        state = {
+            "updates": len(self.norms),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "norms": torch.tensor(self.norms, dtype=torch.float64),
+            "facts": json.dumps(facts),
+            "sizes": self.recorder.sizes(),
+        }
+        checkpoint.save(self.recorder.folder, state)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a run up at a resume point. Raises SettingError where it has made more updates."""
+        self.start = state["updates"]
+        if self.start > self.settings["steps"]:
+            raise SettingError(
+                f"steps is {self.settings['steps']}, and the run has made {self.start} already; "
+                f"allowed: at least so many"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.norms = state["norms"].tolist()
+        facts = json.loads(state["facts"])
+        self.clipped, self.skipped = facts["clipped"], facts["skipped"]
+        self.lost, self.validation = facts["lost"], facts["validation"]
+        self.gradient = facts["gradient"]
+        self.logged = (*facts["logged"], time.perf_counter())
+        self.probed = [Probed(*item) for item in read_flow(self.recorder.folder).items()]
 
     def _train_batch(self, step: int) -> Batch:
         return self.market.train_batch(step).to(self.device)
@@ -233,9 +328,11 @@ class Run:
             linear_decay(self.model),
         )
         self.recorder.figure("grad_flow/profile", profile, step)
+        self.drawn = time.perf_counter()
+        if len(self.probed) < 2:
+            return  # one moment has no course
         heatmap = figures.heatmap_figure(f"gradient flow in training: {name}", self.probed, span)
         self.recorder.figure("grad_flow/heatmap", heatmap, step)
-        self.drawn = time.perf_counter()
 
     def _hyperparameters(self) -> dict[str, Any]:
         """The settings as flat keys, the choices among them."""

@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from statland.evaluation import EXACT
 from statland.fit import Step
 
 
@@ -59,11 +60,12 @@ def closing_table(summary: Mapping[str, Any], exact: bool) -> Table:
     names = summary["choices"]
     losses = {f"{names['model']} (this run)": summary["validation"]["mse"], **summary["baselines"]}
     for name, loss in sorted(losses.items(), key=lambda item: _nan_last(item[1])):
-        table.add_row(name, short(loss), style="bold" if "(this run)" in name else None)
+        told = "0 (exact)" if loss < EXACT else short(loss)
+        table.add_row(name, told, style="bold" if "(this run)" in name else None)
     table.add_section()
     for name, value in summary["validation"].items():
         if name == "skill" and exact:
-            table.add_row("skill", "- (a baseline is exact: none can beat it)")
+            table.add_row("skill", "- (none can beat 0)")
         elif name != "mse":
             table.add_row(name, short(value))
     return table
@@ -83,9 +85,9 @@ def norms_line(norms: Sequence[float], clipped: int, skipped: int) -> str:
     """One line on the total gradient norms of all steps, before clipping."""
     if not norms:
         return "gradient norm: no step was made"
-    ordered = sorted(norms, key=_nan_last)
+    ordered = sorted(norm for norm in norms if math.isfinite(norm)) or [math.nan]
     return (
-        f"gradient norm: first {short(norms[0])}, median {short(ordered[len(norms) // 2])}, "
+        f"gradient norm: first {short(norms[0])}, median {short(ordered[len(ordered) // 2])}, "
         f"largest {short(ordered[-1])}, last {short(norms[-1])}; "
         f"clipped {clipped} of {len(norms)} steps, not finite {skipped}"
     )

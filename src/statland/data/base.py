@@ -98,10 +98,12 @@ class SyntheticMarket(Market):
 
 def rises(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
     """Of markets whose next price is low (0) or high (1): whether the nearer one was foretold."""
-    return {"accuracy": ((prediction > 0.5) == (y > 0.5)).double().mean(1)}
+    right = ((prediction > 0.5) == (y > 0.5)).double()
+    return {"accuracy": right.where(~prediction.isnan(), torch.nan).mean(1)}
 
 
 def direction(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
     """Of returns: whether the sign was foretold; a return of exactly 0 counts as a half."""
     agree = torch.sign(prediction) * torch.sign(y)
-    return {"direction": ((agree + 1) / 2).double().mean(1)}
+    right = ((agree + 1) / 2).double()
+    return {"direction": right.where(~prediction.isnan(), torch.nan).mean(1)}

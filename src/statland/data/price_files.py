@@ -111,8 +111,10 @@ def _one_header(table: pd.DataFrame) -> pd.DataFrame:
     for ticker in dict.fromkeys(tickers):
         mine = [place for place, name in enumerate(tickers, 1) if name == ticker]
         company = rows.iloc[:, mine]
+        is_there = (company != "").any(axis=1)  # others trade on days when this one does not
+        company = company[is_there]
         company.columns = [prices[place - 1] for place in mine]
-        company.insert(0, "Date", rows.iloc[:, 0])
+        company.insert(0, "Date", rows.iloc[:, 0][is_there])
         company.insert(1, "Ticker", ticker)
         companies.append(company)
     return pd.concat(companies)
@@ -133,8 +135,8 @@ def _column(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> str:
 
 def _dates(path: Path, texts: pd.Series) -> pd.Series:
     """Days, from ISO 8601 (2013-03-01, 20130301, 2013-03-01 00:00:00-05:00)."""
-    days = texts.str.strip().str.replace(r"[ T]\d\d:\d\d.*$", "", regex=True)
-    iso = days.str.fullmatch(r"\d{4}-?\d{2}-?\d{2}")
+    days = texts.str.strip().str.replace(r"[ T][0-9]{2}:[0-9]{2}.*$", "", regex=True)
+    iso = days.str.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}")
     dates = pd.to_datetime(days.where(iso).str.replace("-", ""), format="%Y%m%d", errors="coerce")
     _refuse(path, texts.name, texts.index, dates.isna(), texts, "is no date like 2013-03-01")
     return dates

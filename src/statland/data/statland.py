@@ -37,7 +37,7 @@ class StatLand(SyntheticMarket):
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
         self.shock = number("data.shock", shock, 0, 1)
-        self.noise = number("data.noise", noise, 0)
+        self.noise = number("data.noise", noise, 0, 1e6)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,), prices (B, T) and tomorrow's (B,)."""

@@ -53,7 +53,7 @@ class Stocks(Market):
                 f"data.max_days {max_days} is shorter than data.min_days {min_days}; "
                 f"allowed: at least data.min_days"
             )
-        if path is not None and not isinstance(path, str):
+        if path is not None and (not isinstance(path, str) or not path.strip()):
             raise SettingError(f"data.path is {path!r}; allowed: a folder")
 
         companies = read_folder(OUR_FILES if path is None else Path(path))

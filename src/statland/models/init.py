@@ -21,7 +21,7 @@ def orthogonal(model: RecurrentModel, gain: float) -> None:
     A. Saxe, J. McClelland and S. Ganguli, "Exact solutions to the nonlinear dynamics of learning
     in deep linear neural networks", ICLR 2014.
     """
-    number("model.init.gain", gain, above=0)
+    number("model.init.gain", gain, most=1e30, above=0)
     for index in range(model.num_layers):
         for block in model.layer(index).weight_hh.split(model.hidden_size):
             nn.init.orthogonal_(block, gain)
@@ -49,7 +49,7 @@ def forget_bias(model: RecurrentModel, value: float) -> None:
     F. Gers, J. Schmidhuber and F. Cummins, "Learning to forget", Neural Computation 12 (2000);
     R. Jozefowicz, W. Zaremba and I. Sutskever, ICML 2015.
     """
-    number("model.init.value", value)
+    number("model.init.value", value, -1e30, 1e30)
     for index in range(model.num_layers):
         _set_gate_bias(model, index, "forget", torch.full((model.hidden_size,), float(value)))
 
@@ -89,7 +89,7 @@ def constant(
         "bias": bias,
     }
     for key, value in weights.items():
-        number(f"model.init.{key}", value)
+        number(f"model.init.{key}", value, -1e30, 1e30)
     for index in range(model.num_layers):
         w = model.layer(index)
         w.weight_ih.fill_(input_weight)

@@ -36,8 +36,8 @@ class LSTM(RecurrentModel):
         num_layers: int,
         init: Callable[[RecurrentModel], None],
     ) -> None:
-        whole("model.hidden_size", hidden_size, 1)
-        whole("model.num_layers", num_layers, 1)
+        whole("model.hidden_size", hidden_size, 1, 2**14)
+        whole("model.num_layers", num_layers, 1, 1000)
         recurrence = nn.LSTM(input_size, hidden_size, num_layers)
         super().__init__(recurrence, hidden_size, num_layers, output_size, init)
 

@@ -165,8 +165,8 @@ class RNNCell(RecurrentModel):
         nonlinearity: str,
         init: Callable[[RecurrentModel], None],
     ) -> None:
-        whole("model.hidden_size", hidden_size, 1)
-        whole("model.num_layers", num_layers, 1)
+        whole("model.hidden_size", hidden_size, 1, 2**14)
+        whole("model.num_layers", num_layers, 1, 1000)
         choice("model.nonlinearity", nonlinearity, self.nonlinearities)
         recurrence = self.build(input_size, hidden_size, num_layers, nonlinearity)
         self.nonlinearity = nonlinearity

@@ -1,10 +1,11 @@
-"""A sweep: how its run folders are named, what it says at its end, and which runs it repeats."""
+"""Run folders: none is ever written over, a sweep's are named for what differs, all are listed."""
 
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
@@ -17,14 +18,29 @@ SAFE = re.compile(r"[A-Za-z0-9._+-]{1,40}")
 LONGEST = 150
 
 
-class Sweep(Callback):
-    """Hydra's callback for python scripts/train.py -m."""
+class RunFolders(Callback):
+    """What Hydra calls before it makes a run's folder or a sweep's, and after a sweep."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """End with one line and exit status 2 where the run's folder cannot be had."""
+        if not isinstance(config.runs_dir, str) or not config.runs_dir.strip():
+            _refuse(f"runs_dir is {config.runs_dir!r}; allowed: a folder")
+        HydraConfig.instance().set_config(config)  # which the folder's name asks for
+        folder = Path(config.hydra.run.dir)
+        if any((folder / name).exists() for name in ("metrics.csv", ".hydra", "train.log")):
+            _refuse(f"{folder} holds a run already; allowed: a new folder, or resume={folder}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _refuse(f"{folder} cannot be made: {error.strerror}; allowed: another runs_dir")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Name each job's folder after its number and what differs between the jobs.
 
         Where the sweep's folder holds another sweep, end with one line and exit status 2.
         """
+        if not isinstance(config.runs_dir, str) or not config.runs_dir.strip():
+            _refuse(f"runs_dir is {config.runs_dir!r}; allowed: a folder")
         _refuse_another(Path(config.hydra.sweep.dir), list(config.hydra.overrides.task))
         if any(str(o).startswith("hydra.sweep.subdir=") for o in config.hydra.overrides.hydra):
             return
@@ -49,6 +65,11 @@ class Sweep(Callback):
             sys.exit(1)
 
 
+def _refuse(reason: str) -> NoReturn:
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
 def _refuse_another(folder: Path, overrides: list[str]) -> None:
     """A repeated sweep is the same command: other jobs would mix with those that are there."""
     try:
@@ -60,12 +81,10 @@ def _refuse_another(folder: Path, overrides: list[str]) -> None:
         for some in (overrides, earlier)
     )
     if ours != theirs:
-        print(
-            f"error: {folder} holds the sweep of {' '.join(earlier)}; allowed: the same again, or "
-            f"another sweep=NAME",
-            file=sys.stderr,
+        _refuse(
+            f"{folder} holds the sweep of {' '.join(earlier)}; allowed: the same again, or another "
+            f"sweep=NAME"
         )
-        sys.exit(2)
 
 
 def folder_name(overrides: list[Override]) -> str:

@@ -1,0 +1,236 @@
+"""Nothing that was computed is lost: kills, signals, damaged checkpoints, full disks."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, ran
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from statland import checkpoint
+from statland.checkpoint import CheckpointError
+from statland.recorder import Recorder
+from statland.settings import SettingError
+
+TRAIN = [sys.executable, str(ROOT / "scripts/train.py")]
+SMALL = ("data.max_days=8", "log_every=5", "validate_every=30", "probe_every=40")
+
+
+def start(folder: Path, *arguments: str, **more: object) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*TRAIN, *arguments], cwd=folder, **pipes, **more)
+
+
+def finished(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    with start(folder, *arguments) as process:
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+
+def wait_for(path: Path, words: str, process: subprocess.Popen[str]) -> None:
+    while not (path.exists() and words in path.read_text()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+
+def same_run(a: Path, b: Path) -> None:
+    """Weights, optimizer, metrics (speed apart), flow and TensorBoard: bit for bit."""
+    rows = [
+        [row for row in (f / "metrics.csv").read_text().splitlines() if ",speed/" not in row]
+        for f in (a, b)
+    ]
+    assert rows[0] == rows[1]
+    assert (a / "gradient_flow.csv").read_bytes() == (b / "gradient_flow.csv").read_bytes()
+    states = [checkpoint.load(f) for f in (a, b)]
+    assert states[0]["updates"] == states[1]["updates"]
+    for name, weight in states[0]["model"].items():
+        assert torch.equal(weight, states[1]["model"][name])
+    for one, other in zip(*(s["optimizer"]["state"].values() for s in states), strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    boards = [EventAccumulator(str(f), {"scalars": 0}).Reload() for f in (a, b)]
+    assert boards[0].Tags()["scalars"] == boards[1].Tags()["scalars"]
+    for tag in boards[0].Tags()["scalars"]:
+        curves = [[(s.step, s.value) for s in board.Scalars(tag)] for board in boards]
+        if tag.startswith("speed/"):
+            curves = [[step for step, _ in curve] for curve in curves]
+        assert repr(curves[0]) == repr(curves[1])
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    command = ("model=lstm", *SMALL, "steps=150", "checkpoint_every=20")
+    assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
+    with start(tmp_path, *command, "hydra.run.dir=killed") as process:
+        wait_for(tmp_path / "killed/metrics.csv", "\n65,", process)
+        process.kill()
+    assert not (tmp_path / "killed/summary.json").exists()
+    status, out, err = finished(tmp_path, "resume=killed")
+    assert status == 0, err
+    assert "look at it:  tensorboard --logdir killed" in out
+    same_run(tmp_path / "whole", tmp_path / "killed")
+    assert json.loads((tmp_path / "killed/summary.json").read_text())["status"] == "completed"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
+    assert "after 150 updates" in (tmp_path / "killed/train.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("market", ["recall", "stocks"])
+@pytest.mark.parametrize("model", ["rnn_cell", "rnn", "lstm"])
+def test_killed_at_random_moments(model: str, market: str, tmp_path: Path) -> None:
+    """Four kills a pair of model and market: 24 in all."""
+    command = (f"model={model}", f"data={market}", *SMALL, "steps=600", "checkpoint_every=7")
+    assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
+    dice = random.Random(f"{model} on {market}")
+    for kill in range(4):
+        again = ("resume=killed",) if kill else (*command, "hydra.run.dir=killed")
+        with start(tmp_path, *again) as process:
+            if kill:  # from the imports to the steps
+                time.sleep(dice.uniform(0.5, 3.5))
+            else:
+                wait_for(tmp_path / "killed/.hydra/config.yaml", "seed", process)
+                time.sleep(dice.uniform(0.0, 2.5))
+            process.kill()
+    status, _, err = finished(tmp_path, "resume=killed")
+    assert status == 0, err
+    same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_step_saves_and_says_so(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    command = (*SMALL, "steps=300", "checkpoint_every=1000")
+    assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
+    with start(tmp_path, *command, "hydra.run.dir=stopped") as process:
+        wait_for(tmp_path / "stopped/metrics.csv", "\n50,", process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in err
+    summary = json.loads((tmp_path / "stopped/summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert checkpoint.load(tmp_path / "stopped")["updates"] == summary["steps"]
+    assert finished(tmp_path, "resume=stopped")[0] == 0
+    same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_resume_takes_the_run_s_own_settings_and_only_more_steps(tmp_path: Path) -> None:
+    command = ("model=lstm", "data=recall", *SMALL, "optimizer.lr=0.01", "checkpoint_every=10")
+    assert finished(tmp_path, *command, "steps=20", "hydra.run.dir=a")[0] == 0
+    for wrong, words in {
+        "optimizer.lr=0.1": "optimizer.lr is 0.1, and in the run to resume 0.01",
+        "model=rnn": "model is rnn, and in the run to resume lstm",
+        "seed=3": "seed is 3, and in the run to resume 0",
+        "steps=10": "steps is 10, and the run has made 20 already",
+    }.items():
+        status, _, err = finished(tmp_path, "resume=a", wrong)
+        assert status == 2
+        assert words in err
+        assert len(err.splitlines()) == 1
+    status, _, err = finished(tmp_path, "resume=nowhere")
+    assert (status, err) == (2, "error: resume is nowhere, which is no run folder\n")
+    assert finished(tmp_path, "resume=a", "steps=40", "optimizer.lr=0.01")[0] == 0
+    summary = json.loads((tmp_path / "a/summary.json").read_text())
+    assert (summary["status"], summary["steps"]) == ("completed", 40)
+    assert summary["config"]["optimizer"]["lr"] == 0.01
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def saved(folder: Path) -> None:
+    for updates in (1, 2):
+        checkpoint.save(folder, {"updates": updates, "w": torch.arange(999.0) + updates})
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert checkpoint.load(tmp_path) is None
+    saved(tmp_path)
+    assert checkpoint.load(tmp_path)["updates"] == 2
+    newest = tmp_path / "checkpoint.pt"
+    whole = newest.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (whole[: len(whole) // 2], b"", bytes(flipped), b"junk" * 99):
+        newest.write_bytes(damaged)
+        assert checkpoint.load(tmp_path)["updates"] == 1
+        assert "warning: " in capsys.readouterr().out
+    (tmp_path / "checkpoint.before.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no checkpoint can be read"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_kill_while_saving_leaves_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stop `save` at each of its system calls in turn."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    saved(tmp_path)
+    for name in ("fsync", "link", "replace", "open"):
+        with monkeypatch.context() as stopped:
+            stopped.setattr(
+                checkpoint.os, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                checkpoint.save(tmp_path, {"updates": 3})
+        assert checkpoint.load(tmp_path)["updates"] in (2, 3)
+    checkpoint.save(tmp_path, {"updates": 4})
+    assert checkpoint.load(tmp_path)["updates"] == 4
+
+
+def test_a_checkpoint_can_run_no_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    torch.save({"updates": 1, "evil": Evil()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
+    ran(tmp_path, *SMALL, "steps=5")
+    state = checkpoint.load(tmp_path)
+    with (
+        Recorder(tmp_path, state["sizes"]),
+        pytest.raises(SettingError, match="another process is training"),
+    ):
+        Recorder(tmp_path, state["sizes"])
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+
+    def little() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    with start(tmp_path, "steps=5000", "log_every=1", "hydra.run.dir=a", preexec_fn=little) as full:
+        _, err = full.communicate(timeout=120)
+    assert full.returncode == 1
+    assert "error: the disk is full" in err
+    assert "Traceback" not in err
+    table = (tmp_path / "a/metrics.csv").read_text()
+    assert table.startswith("step,tag,value\n0,")
+
+
+def test_checkpoints_come_when_they_are_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(checkpoint, "save", lambda _, state: made.append(state["updates"]))
+    ran(tmp_path / "a", *SMALL, "steps=10", "checkpoint_every=4")
+    assert made == [4, 8, 10]
+    made.clear()
+    ran(tmp_path / "b", *SMALL, "steps=10", "checkpoint_every=null")
+    assert made == []
