@@ -33,7 +33,8 @@ def built(*overrides: str) -> tuple[Market, RecurrentModel, torch.optim.Optimize
 def ran(folder: Path, *overrides: str) -> dict:
     """One run in this process, its folder `folder`; what summary.json holds."""
     chosen = {"model": "rnn_cell", "model/init": "default", "data": "statland", "optimizer": "adam"}
-    chosen |= {k: v for k, v in (o.split("=", 1) for o in overrides) if k in chosen}
+    pairs = (override.split("=", 1) for override in overrides if "=" in override)
+    chosen |= {key: value for key, value in pairs if key in chosen}
     return run(composed(*overrides), folder, chosen)
 
 
