@@ -1,9 +1,12 @@
 """Price files as people have them, and every way in which one can be broken."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from statland.data.price_files import PriceFileError, read_file, read_folder
 from statland.data.stocks import Stocks
@@ -146,3 +149,32 @@ def test_many_rows_are_read_fast_enough_to_be_used(tmp_path: Path) -> None:
     (company,) = read_folder(tmp_path)
     assert len(company.closes) == 40_000
     assert company.closes[8] == 9.5
+
+
+NAMES = ["Date", "Close", "Adj Close", "Symbol", "Price", "Ticker", "<DATE>"]
+DATES = ["2020-01-02", "20200103", "2020-02-30"]
+VALUES = ["1.5", "-1", "", "nan", "inf", "1e999", '"', "'", "é", "0x10", "1_0", " 7 "]
+CELLS = st.sampled_from(NAMES + DATES + VALUES)
+TABLES = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=6).map("\n".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode) | TABLES.map(str.encode))
+def test_any_bytes_give_prices_or_one_line(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "any.csv"
+        path.write_bytes(content)
+        try:
+            companies = read_file(path)
+        except PriceFileError as refused:
+            message = str(refused)
+            assert message.isprintable()
+            assert str(path) in message
+            return
+    assert companies
+    for company in companies:
+        assert company.name
+        assert len(company.dates) == len(company.closes) > 0
+        assert (np.diff(company.dates) > np.timedelta64(0)).all()
+        assert np.isfinite(company.closes).all()
+        assert (company.closes > 0).all()

@@ -8,6 +8,11 @@ from typing import Any
 class SettingError(ValueError):
     """A setting, or a file that it names, that cannot be used. The message is one clear line."""
 
+    def __init__(self, message: str) -> None:
+        # It quotes what it was given, which may hold line breaks or control characters.
+        printable = "".join(c if c.isprintable() else " " for c in message)
+        super().__init__(" ".join(printable.split()))
+
 
 def whole(key: str, value: object, least: int, most: int | None = None) -> int:
     """Return `value` if it is a whole number from `least` to `most`, else raise SettingError."""
