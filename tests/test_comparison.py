@@ -218,7 +218,12 @@ def test_contests_are_within_a_market(folder: Path) -> None:
 def test_figures_show_the_runs(folder: Path) -> None:
     runs = load(folder)
     drawn = figures(runs)
-    assert set(drawn) == {"validation", "profiles"}
+    assert set(drawn) == {"validation", "profiles", "forecast"}
+    dots = [dots for dots in drawn["forecast"].axes[0].collections if len(dots.get_offsets())]
+    solved = [np.asarray(d.get_offsets()) for d in dots if d.get_facecolor()[0][:3].min() < 1]
+    assert sum(map(len, solved)) == 6  # all of those of 10 days, whose span is 9
+    assert all((np.abs(points[:, 0] / 9 - 1) < 0.1).all() for points in solved)
+    assert all((points[:, 1] == 5).all() for points in solved)
     curves, profiles = drawn["validation"], drawn["profiles"]
     panel = next(axes for axes in curves.axes if axes.get_title() == "max_days=10")
     lines = {line.get_label(): line.get_ydata() for line in panel.get_lines()}
@@ -257,7 +262,7 @@ def test_the_command_writes_a_table_figures_and_one_page(folder: Path) -> None:
         expected = np.mean(LOSSES[row["model"], row["data.max_days"]])
         assert row["validation"] == pytest.approx(expected)
     html = (folder / "compare.html").read_text()
-    assert html.count("data:image/png;base64,") == 2
+    assert html.count("data:image/png;base64,") == 3
     assert not re.search(r'(src|href)="(?!data:)', html)  # self-contained
     assert (folder / "compare_validation.png").exists()
     assert len(load(folder)) == 12  # what it wrote is no run

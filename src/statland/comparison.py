@@ -153,8 +153,7 @@ def forecast(runs: pd.DataFrame) -> pd.DataFrame:
     Foretold is a run whose gradient reached as far as the answer lies, before training. Empty where
     no run knows its span.
     """
-    known = runs[runs["span"].notna() & runs["reach_before"].notna() & runs["validation"].notna()]
-    known = known[(known["best_baseline"] >= EXACT) & (known["steps"] > 0)]
+    known = _foretold(runs)
     if known.empty:
         return pd.DataFrame()
     reaches = known["reach_before"] >= known["span"]
@@ -168,6 +167,12 @@ def forecast(runs: pd.DataFrame) -> pd.DataFrame:
         fill_value=0,
     )
     return counts.rename_axis(index=None, columns=None)
+
+
+def _foretold(runs: pd.DataFrame) -> pd.DataFrame:
+    """The trained runs of markets that know where the answer lies, and that none solves exactly."""
+    known = runs[runs["span"].notna() & runs["reach_before"].notna() & runs["validation"].notna()]
+    return known[(known["best_baseline"] >= EXACT) & (known["steps"] > 0)]
 
 
 def contests(runs: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:
@@ -205,6 +210,9 @@ def figures(runs: pd.DataFrame) -> dict[str, "Figure"]:
     })  # fmt: skip
     spans = {_label(task): contest["span"].iloc[0] for task, contest in contests(runs)}
     drawn["profiles"] = draw.profiles_figure(flows, spans)
+    known = _foretold(pd.concat([contest for _, contest in contests(runs)]))
+    if known["span"].nunique() > 1:
+        drawn["forecast"] = draw.forecast_figure(known)
     grid = [k for k in varying(runs) if pd.api.types.is_numeric_dtype(runs[k])]
     if len(grid) == 2 and len(varying(runs)) == 2:
         columns = ["first_to_last_before", "validation", "lyapunov_before"]

@@ -273,3 +273,37 @@ def _finish(figure: Figure, all_axes: list[Axes], x: str, y: str) -> Figure:
             entries.values(), entries.keys(), fontsize=8, loc="outside right upper", frameon=False
         )
     return figure
+
+
+def forecast_figure(runs: pd.DataFrame) -> Figure:
+    """Each run's reach before training against its market's span, and whether it solved it.
+
+    `runs` has the columns contestant, span, reach_before and solved. On the line the gradient just
+    reaches the answer. Runs are moved apart a little, so that all are seen.
+    """
+    figure = Figure(figsize=(6.4, 4.0), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    names = list(dict.fromkeys(runs["contestant"]))
+    most = max(runs["span"].max(), runs["reach_before"].max())
+    axes.plot([1, most], [1, most], color="black", lw=0.8, ls=":")
+    for place, name in enumerate(names):
+        mine, colour = runs[runs["contestant"] == name], COLOURS[place % len(COLOURS)]
+        apart = 1.025 ** (place - (len(names) - 1) / 2)
+        for solved, face in ((True, colour), (False, "white")):
+            some = mine[mine["solved"].astype(bool) == solved]
+            axes.scatter(
+                some["span"] * apart,
+                some["reach_before"].clip(lower=1),
+                s=34,
+                facecolors=face,
+                edgecolors=colour,
+                label=name if solved else None,
+            )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("days back to the answer")
+    axes.set_ylabel("reach before training, days")
+    axes.set_title("filled: solved; on or above the line: foretold", fontsize=10)
+    axes.grid(alpha=0.25)
+    figure.legend(fontsize=8, loc="outside right upper", frameon=False)
+    return figure
