@@ -263,8 +263,9 @@ def page(title: str, runs: pd.DataFrame, pictures: Mapping[str, "Figure"]) -> st
         parts.append("<h2>Folders that could not be read</h2>")
         parts += [f"<p>{html.escape(line)}</p>" for line in runs.attrs["skipped"]]
     style = (
-        "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1100px;padding:0 1em}"
-        "table{border-collapse:collapse;margin:1em 0}th,td{padding:.2em .7em;text-align:right;"
+        "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1500px;padding:0 1em}"
+        "table{border-collapse:collapse;margin:1em 0;font-size:13px}th,td{white-space:nowrap;"
+        "padding:.2em .7em;text-align:right;"
         "border-bottom:1px solid #ddd}img{max-width:100%;display:block;margin:1.5em 0}"
         ".verdict{font-weight:bold}"
     )
