@@ -65,7 +65,7 @@ def same_run(a: Path, b: Path) -> None:
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    command = ("model=lstm", *SMALL, "steps=150", "checkpoint_every=20")
+    command = ("model=lstm", *SMALL, "steps=1500", "checkpoint_every=50")
     assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
     with start(tmp_path, *command, "hydra.run.dir=killed") as process:
         wait_for(tmp_path / "killed/metrics.csv", "\n65,", process)
@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     same_run(tmp_path / "whole", tmp_path / "killed")
     assert json.loads((tmp_path / "killed/summary.json").read_text())["status"] == "completed"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
-    assert "after 150 updates" in (tmp_path / "killed/train.log").read_text()
+    assert "after 1500 updates" in (tmp_path / "killed/train.log").read_text()
 
 
 @pytest.mark.slow
@@ -106,7 +106,7 @@ def test_killed_at_random_moments(model: str, market: str, tmp_path: Path) -> No
 def test_a_signal_ends_the_step_saves_and_says_so(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
-    command = (*SMALL, "steps=300", "checkpoint_every=1000")
+    command = (*SMALL, "steps=3000", "checkpoint_every=10000")
     assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
     with start(tmp_path, *command, "hydra.run.dir=stopped") as process:
         wait_for(tmp_path / "stopped/metrics.csv", "\n50,", process)
