@@ -61,6 +61,7 @@ def test_the_verdict() -> None:
     )
     assert said(1, True, -2.0).startswith("the gradient reaches 1 day; ")
     assert said(0, True, math.nan) == "the gradient reaches 0 days; the answer lies 49 days back"
+    assert said(0, False, math.nan).startswith("the histories are one day long")
     assert "reaches all 49 days measured" in said(49, False, 0.1)
     assert "by theory -0.3)" in said(6, True, -0.3, theory_decay_per_day=-0.3)
     assert said(None, True, math.nan) == "the gradient is 0 on every day"

@@ -101,6 +101,8 @@ def verdict(gradient: dict[str, Any], span: int | None) -> str:
             if lost
             else "the gradient is 0 on every day"
         )
+    if reach == 0 and not gradient["reach_is_bounded"]:
+        return "the histories are one day long: there is no way back to measure"
     days = _days(reach) if gradient["reach_is_bounded"] else f"all {_days(reach)} measured"
     answer = "where the answer lies is not known"
     if span is not None:
