@@ -2,11 +2,8 @@
 
 import json
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from statland.probe import Probed, largest_lyapunov_exponents, measure, probe_ba
 from statland.provenance import provenance
 from statland.recorder import Recorder, discard, read_flow
 from statland.settings import SettingError, flatten
+from statland.stopping import Interrupted, signals_to
 
 log = logging.getLogger(__name__)
 
@@ -67,24 +65,6 @@ def run(
         if state is not None:
             in_progress.restore(state)
         return in_progress.record(started)
-
-
-class Interrupted(SystemExit):
-    """A signal asked the run to stop, and it has; the exit status is 128 and the signal's."""
-
-
-@contextmanager
-def _signals_kept(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Let `handler` have SIGINT and SIGTERM; only the main thread of a process can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    kept = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, before in kept.items():
-            signal.signal(number, before)
 
 
 class Run:
@@ -127,7 +107,7 @@ class Run:
             self.recorder.hyperparameters(self._hyperparameters(), OmegaConf.to_yaml(self.settings))
         status = "failed"
         try:
-            with _signals_kept(self._ask_to_stop):
+            with signals_to(self._ask_to_stop):
                 status = self.train()
         except (Interrupted, KeyboardInterrupt):
             status = "interrupted"

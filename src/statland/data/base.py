@@ -43,19 +43,25 @@ class Market(ABC):
         return {}
 
 
+def check_ages(min_days: int, max_days: int, fewest: int = 1) -> tuple[int, int]:
+    """The ages of the youngest and the oldest company; raises SettingError where they cannot be."""
+    whole("data.min_days", min_days, fewest)
+    whole("data.max_days", max_days, fewest)
+    if max_days < min_days:
+        raise SettingError(
+            f"data.max_days {max_days} is shorter than data.min_days {min_days}; "
+            f"allowed: at least data.min_days"
+        )
+    return min_days, max_days
+
+
 class SyntheticMarket(Market):
     """Companies aged min_days to max_days, all ages equally likely, like ages in one batch."""
 
     def __init__(self, min_days: int, max_days: int, batch_size: int, seed: int) -> None:
-        self.min_days = whole("data.min_days", min_days, self.fewest_days)
-        self.max_days = whole("data.max_days", max_days, self.fewest_days)
+        self.min_days, self.max_days = check_ages(min_days, max_days, self.fewest_days)
         self.batch_size = whole("data.batch_size", batch_size, 1)
         self.seed = whole("seed", seed, 0)
-        if max_days < min_days:
-            raise SettingError(
-                f"data.max_days {max_days} is shorter than data.min_days {min_days}; "
-                f"allowed: at least data.min_days"
-            )
 
     fewest_days = 1
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from statland.batch import Batch, pad
-from statland.data.base import TRAIN, Market, direction
+from statland.data.base import TRAIN, Market, check_ages, direction
 from statland.data.price_files import PriceFileError, read_folder
 from statland.settings import SettingError, number, whole
 
@@ -42,17 +42,11 @@ class Stocks(Market):
         validation_samples: int,
         seed: int,
     ) -> None:
-        self.min_days = whole("data.min_days", min_days, 1)
-        self.max_days = whole("data.max_days", max_days, 1)
+        self.min_days, self.max_days = check_ages(min_days, max_days)
         self.batch_size = whole("data.batch_size", batch_size, 1)
         fraction = number("data.validation_fraction", validation_fraction, above=0, below=1)
         self.validation_samples = whole("data.validation_samples", validation_samples, 1)
         self.seed = whole("seed", seed, 0)
-        if max_days < min_days:
-            raise SettingError(
-                f"data.max_days {max_days} is shorter than data.min_days {min_days}; "
-                f"allowed: at least data.min_days"
-            )
         if path is not None and (not isinstance(path, str) or not path.strip()):
             raise SettingError(f"data.path is {path!r}; allowed: a folder")
 
