@@ -200,17 +200,18 @@ def figures(runs: pd.DataFrame) -> dict[str, "Figure"]:
     drawn = {}
     panels: dict[str, dict[str, list[Any]]] = {}
     flows: dict[str, dict[str, list[Any]]] = {}
-    for task, contest in contests(runs):
+    tasks = contests(runs)
+    for task, contest in tasks:
         panel, flow = panels.setdefault(_label(task), {}), flows.setdefault(_label(task), {})
         for name, group in contest.groupby("contestant", sort=False):
             panel[name] = [curve for curve in map(curve_of, group["folder"]) if len(curve)]
             flow[name] = [both for both in map(profiles_of, group["folder"]) if both]
     drawn["validation"] = draw.curves_figure(panels, {
-        _label(task): contest["best_baseline"].iloc[0] for task, contest in contests(runs)
+        _label(task): contest["best_baseline"].iloc[0] for task, contest in tasks
     })  # fmt: skip
-    spans = {_label(task): contest["span"].iloc[0] for task, contest in contests(runs)}
+    spans = {_label(task): contest["span"].iloc[0] for task, contest in tasks}
     drawn["profiles"] = draw.profiles_figure(flows, spans)
-    known = _foretold(pd.concat([contest for _, contest in contests(runs)]))
+    known = _foretold(pd.concat([contest for _, contest in tasks]))
     if known["span"].nunique() > 1:
         drawn["forecast"] = draw.forecast_figure(known)
     grid = [k for k in varying(runs) if pd.api.types.is_numeric_dtype(runs[k])]
@@ -223,7 +224,7 @@ def figures(runs: pd.DataFrame) -> dict[str, "Figure"]:
 
 def curve_of(folder: str) -> list[tuple[int, float]]:
     """The (step, validation loss) pairs of a run."""
-    return _scalars(Path(folder), "loss/validation")
+    return _scalars(Path(folder), "loss/validation")[0]
 
 
 def profiles_of(folder: str) -> dict[str, list[float]]:
@@ -335,8 +336,8 @@ def _read(folder: Path) -> dict[str, Any]:
     baselines = [value for value in (summary.get("baselines") or {}).values() if value is not None]
     best = min(baselines) if baselines else math.nan
     loss = _float(validation.get("mse"))
-    curve = _scalars(folder, "loss/validation")
-    speeds = [speed for _, speed in _scalars(folder, "speed/steps_per_second")]
+    curve, timed = _scalars(folder, "loss/validation", "speed/steps_per_second")
+    speeds = [speed for _, speed in timed]
     row: dict[str, Any] = {
         "run": folder.name,
         "folder": str(folder),
@@ -368,15 +369,17 @@ def _is_setting(column: str) -> bool:
     return dotted or column in ("model/init", "steps_asked", "clip_norm")
 
 
-def _scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
-    """The values of one tag by step; a last line that is still being written is left out."""
+def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
+    """The values of each tag by step; a last line that is still being written is left out."""
     try:
-        text = (folder / "metrics.csv").read_text(encoding="utf-8")
+        lines = (folder / "metrics.csv").read_text(encoding="utf-8").split("\n")[:-1]
     except OSError:
-        return []
-    inside = f",{tag},"
-    pairs = (line.split(inside) for line in text.split("\n")[:-1] if inside in line)
-    return [(int(step), float(value)) for step, value in pairs]
+        return [[] for _ in tags]
+    found = []
+    for inside in (f",{tag}," for tag in tags):
+        pairs = (line.split(inside) for line in lines if inside in line)
+        found.append([(int(step), float(value)) for step, value in pairs])
+    return found
 
 
 def _reach(group: pd.DataFrame, when: str) -> str:
