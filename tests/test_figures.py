@@ -49,8 +49,9 @@ def test_the_profile() -> None:
 
 
 def test_the_heatmap() -> None:
-    probes = [probed(step, -0.1 * (1 + step / 100)) for step in (0, 100, 200)]
-    figure = heatmap_figure("rnn on recall", probes, 49)
+    lags = torch.arange(50.0)
+    course = {step: 3 - 0.1 * (1 + step / 100) * lags.double() for step in (0, 100, 200)}
+    figure = heatmap_figure("rnn on recall", course, 49)
     axes = figure.axes[0]
     mesh = np.asarray(axes.collections[0].get_array())
     assert mesh.shape == (50, 3)
@@ -76,8 +77,8 @@ def test_they_draw_whatever_was_measured() -> None:
         one = Probed(0, {"state": profile(log10)})
         for figure in (
             profile_figure("a", one, one, None, decay if math.isfinite(decay) else None),
-            heatmap_figure("b", [one], None),
-            heatmap_figure("b", [one, one._replace(step=5)], 7),
+            heatmap_figure("b", {0: log10[0]}, None),
+            heatmap_figure("b", {0: log10[0], 5: log10[0]}, 7),
         ):
             assert png_size(figure) == tuple(figure.canvas.get_width_height())
 

@@ -14,9 +14,9 @@ class Batch(NamedTuple):
     lengths: Tensor  # (B,) days each company has traded, 1 <= lengths <= T
     y: Tensor  # (B, K) the value on the day after each company's last
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`."""
-        return Batch(*(tensor.to(device) for tensor in self))
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
+        """The same batch on `device`, its numbers of `dtype`."""
+        return Batch(self.x.to(device, dtype), self.lengths.to(device), self.y.to(device, dtype))
 
 
 def pad(histories: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

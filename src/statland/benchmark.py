@@ -166,7 +166,7 @@ def probing(seconds: float) -> pd.DataFrame:
                     dict(config), CHOICES, Replay(market, 1), model, optimizer, recorder, QUIET
                 )
                 both = {
-                    "probe": lambda run=run: run.probe(0),
+                    "probe": lambda run=run: run.watch.probe(0),
                     "step": bare(run.market, model, optimizer, steps=1),
                 }
                 ms = medians(both, seconds)

@@ -23,12 +23,15 @@ KEYS = GROUPS | {
     "validate_every",
     "probe_every",
     "device",
+    "dtype",
     "threads",
     "runs_dir",
     "sweep",
     "checkpoint_every",
     "resume",
 }
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def check(config: DictConfig) -> dict[str, Any]:
@@ -50,6 +53,7 @@ def check(config: DictConfig) -> dict[str, Any]:
             whole(key, settings[key], 1)
     whole("threads", settings["threads"], 1, max(os.cpu_count() or 1, 64))
     choice("device", settings["device"], ("auto", "cpu", "cuda", "mps"))
+    choice("dtype", settings["dtype"], DTYPES)
     for key in ("runs_dir", "sweep"):
         if not isinstance(settings[key], str) or not settings[key].strip():
             raise SettingError(f"{key} is {settings[key]!r}; allowed: a folder")
@@ -92,7 +96,10 @@ def build(
             raise SettingError(f"{group} is {config[group]!r}; allowed: a choice of {group}=")
     market = _instantiate("data", config.data, seed=config.seed)
     sizes = {"input_size": market.input_size, "output_size": market.output_size}
-    model = _instantiate("model", config.model, **sizes).to(device)
+    model = _instantiate("model", config.model, **sizes)
+    if device.type == "mps" and config.dtype == "float64":
+        raise SettingError("dtype is 'float64', which device=mps has not; allowed: float32")
+    model = model.to(device, DTYPES[config.dtype])
     return market, model, _optimizer(config.optimizer, model)
 
 

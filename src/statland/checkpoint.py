@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 NEWEST, BEFORE, ASIDE = "checkpoint.pt", "checkpoint.before.pt", "checkpoint.part"
 
+FORMAT = 2  # what a state holds; one of another format is not read
+
 
 class CheckpointError(SettingError):
     """No resume point of a run can be read."""
@@ -26,7 +28,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     """
     aside = folder / ASIDE
     with aside.open("wb") as file:
-        torch.save(state, file)
+        torch.save(state | {"format": FORMAT}, file)
         file.flush()
         os.fsync(file.fileno())
     if (folder / NEWEST).exists():
@@ -66,6 +68,6 @@ def _read(path: Path) -> dict[str, Any]:
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} does not have its checksum")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or "updates" not in state:
-        raise ValueError("not a checkpoint of a run")
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError("not a checkpoint of this version of the bench")
     return state

@@ -76,13 +76,16 @@ def profile_figure(
     return figure
 
 
-def heatmap_figure(title: str, probes: Sequence[Probed], span: int | None) -> Figure:
-    """The median flow over that of lag 0, by training step and days back, with the 1% line."""
+def heatmap_figure(title: str, course: Mapping[int, Tensor], span: int | None) -> Figure:
+    """The median flow over that of lag 0, by training step and days back, with the 1% line.
+
+    `course` has log10 of the median flow at every lag, (lags,), by training step.
+    """
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    steps = [probed.step for probed in probes]
-    medians = torch.stack([probed.profiles["state"].median for probed in probes]).double()
-    relative = (medians - medians[:, :1]).numpy().T  # (lags, probes)
+    steps = list(course)
+    medians = torch.stack(list(course.values())).double()
+    relative = (medians - medians[:, :1]).numpy().T  # (lags, steps)
     relative = np.where(np.isfinite(relative), relative, np.nan)
     seen = relative[np.isfinite(relative)]
     low = max(-12.0, min(-3.0, seen.min())) if len(seen) else -12.0

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,30 @@ class Step(NamedTuple):
     clipped: bool  # the gradient will be scaled down to clip_norm
     skipped: bool  # the gradient is not finite and will not be applied
     lost: int  # steps running, before this one, whose loss was not finite
+
+
+@dataclass
+class Tally:
+    """What the steps of a run have been like; norms are of all gradients, before clipping."""
+
+    updates: int = 0  # as many as steps
+    clipped: int = 0
+    skipped: int = 0
+    first: float = math.nan
+    smallest: float = math.inf  # of those that are finite
+    largest: float = -math.inf
+    last: float = math.nan
+
+    def add(self, step: Step) -> None:
+        """Count one step more."""
+        norm = step.gradient_norm
+        self.first = self.first if self.updates else norm
+        self.last = norm
+        if math.isfinite(norm):
+            self.smallest, self.largest = min(self.smallest, norm), max(self.largest, norm)
+        self.updates += 1
+        self.clipped += step.clipped
+        self.skipped += step.skipped
 
 
 class Diverged(Exception):

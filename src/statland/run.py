@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,20 @@ from statland.batch import Batch
 from statland.build import build, check, device_of, prepare_process
 from statland.data.base import Market
 from statland.evaluation import baselines, evaluate, skill
-from statland.fit import Diverged, Step, fit
+from statland.fit import Diverged, Step, Tally, fit
 from statland.gradients.norms import log10, parameter_norms, update_ratios
-from statland.gradients.spectrum import linear_decay
 from statland.models.base import RecurrentModel
-from statland.probe import Probed, largest_lyapunov_exponents, measure, probe_batch, verdict
 from statland.provenance import provenance
-from statland.recorder import Recorder, discard, read_flow
+from statland.recorder import Recorder, discard
 from statland.settings import SettingError, flatten
 from statland.stopping import Interrupted, signals_to
+from statland.watch import GradientWatch
 
 log = logging.getLogger(__name__)
 
 # What describes the machine and the records, not the experiment: no hyper-parameters.
 MACHINE = {"runs_dir", "sweep", "device", "threads", "resume", "checkpoint_every"}
 NOT_HYPERPARAMETERS = MACHINE | {"log_every", "validate_every", "probe_every"}
-
-# A long run's figures are drawn anew when they are older than this.
-REDRAW_SECONDS = 60
 
 
 def run(
@@ -84,16 +81,22 @@ class Run:
         self.market, self.model, self.optimizer = market, model, optimizer
         self.recorder, self.console = recorder, console
         self.parameters = dict(model.named_parameters())
-        self.device = next(model.parameters()).device
+        parameter = next(model.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
         self.baselines = baselines(market)
-        self.held_out = [batch.to(self.device) for batch in market.validation()]
+        self.held_out = [batch.to(self.device, self.dtype) for batch in market.validation()]
         self.validation: dict[str, float | None] = {}
-        self.norms: list[float] = []  # the total gradient norm of every step
-        self.clipped = self.skipped = 0
-        self.probe_batch = probe_batch(self.held_out)
-        self.probed: list[Probed] = []
-        self.gradient: dict[str, Any] = {}
-        self.drawn = time.perf_counter()
+        self.tally = Tally()
+        self.watch = GradientWatch(
+            f"{choices['model']} on {choices['data']}",
+            model,
+            self.held_out,
+            market.span,
+            recorder,
+            console,
+            settings["probe_every"],
+            settings["steps"],
+        )
         # The last logged step: how many were made and clipped by then, and when that was.
         self.logged = (0, 0, time.perf_counter())
         # Copies of the parameters, while a logged step waits for its update.
@@ -139,10 +142,8 @@ class Run:
                 ):
                     self._log_update()
                     self._save_if_due(step)
-                    self.norms.append(step.gradient_norm)
-                    self.clipped += step.clipped
-                    self.skipped += step.skipped
-                    self._probe_if_due(step.index, bar)
+                    self.tally.add(step)
+                    self.watch.probe_if_due(step.index, bar.console)
                     if step.index % self.settings["validate_every"] == 0:
                         self._validate(step.index)
                     if step.index % self.settings["log_every"] == 0 or step.index == steps - 1:
@@ -153,8 +154,8 @@ class Run:
         self._log_update()
         if status == "completed" and self.settings["checkpoint_every"] is not None:
             self._save(0)
-        self._validate(len(self.norms))
-        self._probe_after()
+        self._validate(self.tally.updates)
+        self.watch.finish(self.tally.updates)
         return status
 
     def _ask_to_stop(self, signal: int, _: object) -> None:
@@ -172,18 +173,16 @@ class Run:
     def _save(self, lost: int) -> None:
         """Write a resume point after so many updates, none of the next step's records made."""
         facts = {
-            "clipped": self.clipped,
-            "skipped": self.skipped,
+            "tally": asdict(self.tally),
             "logged": self.logged[:2],
             "lost": lost,
             "validation": self.validation,
-            "gradient": self.gradient,
+            "gradient": self.watch.gradient,
         }
         state = {
-            "updates": len(self.norms),
+            "updates": self.tally.updates,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "norms": torch.tensor(self.norms, dtype=torch.float64),
             "facts": json.dumps(facts),
             "sizes": self.recorder.sizes(),
         }
@@ -199,22 +198,23 @@ class Run:
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.norms = state["norms"].tolist()
         facts = json.loads(state["facts"])
-        self.clipped, self.skipped = facts["clipped"], facts["skipped"]
+        self.tally = Tally(**facts["tally"])
         self.lost, self.validation = facts["lost"], facts["validation"]
-        self.gradient = facts["gradient"]
         self.logged = (*facts["logged"], time.perf_counter())
-        self.probed = [Probed(*item) for item in read_flow(self.recorder.folder).items()]
+        self.watch.restore(facts["gradient"])
 
     def _train_batch(self, step: int) -> Batch:
-        return self.market.train_batch(step).to(self.device)
+        return self.market.train_batch(step).to(self.device, self.dtype)
 
     def _log_step(self, step: Step, bar: screen.Bar) -> None:
         """Record a step whose raw gradients are in place."""
-        made, clipped, clock = self.logged
-        self.logged = (len(self.norms), self.clipped, time.perf_counter())
-        speed = (self.logged[0] - made) / (self.logged[2] - clock)
+        earlier = self.logged
+        self.logged = (self.tally.updates, self.tally.clipped, time.perf_counter())
+        made, clipped, seconds = (
+            now - then for now, then in zip(self.logged, earlier, strict=True)
+        )
+        speed = made / seconds
         norms = parameter_norms(self.parameters)
         self.recorder.scalars(
             step.index,
@@ -222,10 +222,10 @@ class Run:
                 "loss/train": step.loss,
                 "grad_norm/total": step.gradient_norm,
                 "grad_norm/log10_total": log10(step.gradient_norm),
-                "grad_norm/clipped_fraction": (self.clipped - clipped) / (self.logged[0] - made),
+                "grad_norm/clipped_fraction": clipped / made,
                 **{f"grad_norm_parameter/{name}": norm for name, norm in norms.items()},
                 **{f"grad_norm_parameter_log10/{n}": log10(norm) for n, norm in norms.items()},
-                "health/nonfinite_steps": self.skipped,
+                "health/nonfinite_steps": self.tally.skipped,
                 "speed/steps_per_second": speed,
             },
         )
@@ -237,7 +237,7 @@ class Run:
         if self.before is not None:
             ratios = update_ratios(self.before, self.parameters)
             tagged = {f"update_ratio/{name}": ratio for name, ratio in ratios.items()}
-            self.recorder.scalars(len(self.norms) - 1, tagged)
+            self.recorder.scalars(self.tally.updates - 1, tagged)
             self.before = None
 
     def _validate(self, updates: int) -> None:
@@ -248,72 +248,6 @@ class Run:
         self.recorder.scalars(updates, {"loss/validation": tagged.pop("mse/validation"), **tagged})
         log.info("after %d updates: %s", updates, self.validation)
 
-    def _probe_if_due(self, updates: int, bar: screen.Bar) -> None:
-        every = self.settings["probe_every"]
-        if every is None or updates % every:
-            return
-        self.probe(updates)
-        if updates == 0:
-            self._tell("before", bar.console)
-        elif time.perf_counter() - self.drawn > REDRAW_SECONDS:
-            self._draw()
-
-    def _probe_after(self) -> None:
-        """Measure the trained model, and draw."""
-        if self.settings["probe_every"] is None:
-            return
-        updates = len(self.norms)
-        if not self.probed or self.probed[-1].step != updates:
-            self.probe(updates)
-        if updates == 0:  # nothing was trained: before is after
-            self._tell("before", self.console)
-            self.gradient["after"] = self.gradient["before"]
-        else:
-            self._tell("after", self.console)
-        self._draw()
-
-    def probe(self, updates: int) -> None:
-        """Record how far the gradient reaches after so many updates."""
-        measured = measure(self.model, self.probe_batch)
-        self.recorder.scalars(updates, measured.scalars)
-        self.recorder.flow(updates, measured.profiles)
-        self.probed.append(Probed(updates, measured.profiles))
-        self.last_gradient = measured.gradient
-
-    def _tell(self, when: str, console: Console) -> None:
-        """Say, before or after training, how far the gradient reaches, with the exponents."""
-        exponents = largest_lyapunov_exponents(self.model, self.probe_batch)
-        self.gradient[when] = self.last_gradient | {
-            "lyapunov": exponents.tolist(),
-            "theory_decay_per_day": linear_decay(self.model),
-        }
-        updates = len(self.norms) if when == "after" else 0
-        self.recorder.scalars(updates, {"lyapunov/max": exponents[0].item()})
-        line = f"{when} training: {verdict(self.gradient[when], self.market.span)}"
-        self.recorder.text("grad_flow/forecast", line, updates)
-        console.print(line, highlight=False, soft_wrap=True)
-        log.info(line)
-
-    def _draw(self) -> None:
-        """Draw the profile, first and last, and the heatmap of all probes so far."""
-        from statland import figures  # importing matplotlib takes a second
-
-        name = f"{self.choices['model']} on {self.choices['data']}"
-        step, span = self.probed[-1].step, self.market.span
-        profile = figures.profile_figure(
-            f"how far back the gradient reaches: {name}",
-            self.probed[0],
-            self.probed[-1],
-            span,
-            linear_decay(self.model),
-        )
-        self.recorder.figure("grad_flow/profile", profile, step)
-        self.drawn = time.perf_counter()
-        if len(self.probed) < 2:
-            return  # one moment has no course
-        heatmap = figures.heatmap_figure(f"gradient flow in training: {name}", self.probed, span)
-        self.recorder.figure("grad_flow/heatmap", heatmap, step)
-
     def _hyperparameters(self) -> dict[str, Any]:
         """The settings as flat keys, the choices among them."""
         flat = flatten(self.settings)
@@ -322,15 +256,15 @@ class Run:
     def _summary(self, status: str, seconds: float) -> dict[str, Any]:
         return {
             "status": status,
-            "steps": len(self.norms),
+            "steps": self.tally.updates,
             "seconds": seconds,
             "choices": dict(self.choices),
             "validation": self.validation,
             "baselines": self.baselines,
-            "gradient": self.gradient,
+            "gradient": self.watch.gradient,
             "span": self.market.span,
-            "clipped_steps": self.clipped,
-            "nonfinite_steps": self.skipped,
+            "clipped_steps": self.tally.clipped,
+            "nonfinite_steps": self.tally.skipped,
             "parameters": sum(p.numel() for p in self.parameters.values()),
             "config": self.settings,
             "provenance": provenance(),
@@ -340,14 +274,10 @@ class Run:
         """Tell on the screen what came out."""
         tell = partial(self.console.print, highlight=False, soft_wrap=True)
         if summary["status"] == "diverged":
-            tell(f"[bold]diverged[/]: after {len(self.norms)} steps the loss is not finite")
+            tell(f"[bold]diverged[/]: after {self.tally.updates} steps the loss is not finite")
         tell(screen.closing_table(summary, self.validation["skill"] is None))
         tell(screen.examples_table(self._examples()))
-        tell(
-            screen.norms_line(self.norms, self.clipped, self.skipped),
-            highlight=False,
-            soft_wrap=True,
-        )
+        tell(screen.norms_line(self.tally))
         tell(screen.where(_short_path(self.recorder.folder)))
 
     def _examples(self) -> list[tuple[list[float], float, float]]:

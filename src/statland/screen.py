@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.table import Table
 
 from statland.evaluation import EXACT
-from statland.fit import Step
+from statland.fit import Step, Tally
 
 
 class Bar(Progress):
@@ -81,15 +81,16 @@ def outcome(summary: Mapping[str, Any]) -> str:
     return f"{line}, reach {' -> '.join(reaches)}" if reaches else line
 
 
-def norms_line(norms: Sequence[float], clipped: int, skipped: int) -> str:
+def norms_line(tally: Tally) -> str:
     """One line on the total gradient norms of all steps, before clipping."""
-    if not norms:
+    if tally.updates == 0:
         return "gradient norm: no step was made"
-    ordered = sorted(norm for norm in norms if math.isfinite(norm)) or [math.nan]
+    finite = ""
+    if tally.largest >= tally.smallest:
+        finite = f"smallest {short(tally.smallest)}, largest {short(tally.largest)}, "
     return (
-        f"gradient norm: first {short(norms[0])}, median {short(ordered[len(ordered) // 2])}, "
-        f"largest {short(ordered[-1])}, last {short(norms[-1])}; "
-        f"clipped {clipped} of {len(norms)} steps, not finite {skipped}"
+        f"gradient norm: first {short(tally.first)}, {finite}last {short(tally.last)}; "
+        f"clipped {tally.clipped} of {tally.updates} steps, not finite {tally.skipped}"
     )
 
 
