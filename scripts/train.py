@@ -3,6 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
+from statland.mistakes import told_in_one_line
+
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
 def train(config: DictConfig) -> None:
@@ -13,4 +15,5 @@ def train(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    train()
+    with told_in_one_line():
+        train()

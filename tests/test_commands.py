@@ -74,33 +74,6 @@ def test_a_run_and_its_folder(tmp_path: Path) -> None:
     assert "after 3 updates" in (folder / "train.log").read_text()
 
 
-@pytest.mark.parametrize(
-    ("override", "status", "words"),
-    [
-        ("data.batch_size=0", 2, "error: data.batch_size is 0; allowed: a whole number at least 1"),
-        (
-            "data=stocks data.path=prices",
-            2,
-            "error: prices/a.csv, row 2, column Close: '-1'",
-        ),
-        ("model.hiden_size=3", 1, "hiden_size"),
-        ("model=lsmt", 1, "Could not find 'model/lsmt'"),
-    ],
-)
-def test_a_wrong_command_leaves_nothing_behind(
-    override: str, status: int, words: str, tmp_path: Path
-) -> None:
-    (tmp_path / "prices").mkdir()
-    (tmp_path / "prices/a.csv").write_text("Date,Close\n2020-01-02,-1\n")
-    done = train(*override.split(), folder=tmp_path)
-    assert done.returncode == status
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["prices"]
-    if status == 2:
-        assert len(done.stderr.splitlines()) == 1
-
-
 def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
     again = ("steps=2", "hydra.run.dir=here")
     assert train(*again, folder=tmp_path).returncode == 0

@@ -324,7 +324,7 @@ WRONG = {
     "+optimizer.foreach=true": "optimizer: `fused` and `foreach`",
     "checkpoint_every=0": "checkpoint_every is 0",
     "data.max_days=${nowhere}": "nowhere",
-    "optimizer.lr=-1": "Invalid learning rate",
+    "optimizer.lr=-1": "optimizer.lr is -1; allowed: a finite number at least 0",
     "optimizer.lr=fast": "optimizer.lr is 'fast'; allowed: a finite number",
     "optimizer.lr=inf": "optimizer.lr is inf",
 }

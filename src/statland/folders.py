@@ -1,15 +1,21 @@
 """Run folders: none is ever written over, a sweep's are named for what differs, all are listed."""
 
+import itertools
 import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from statland.settings import SettingError
 
 # What may stand in a folder's name on any system, and what TensorBoard shows as it is.
 SAFE = re.compile(r"[A-Za-z0-9._+-]{1,40}")
@@ -23,9 +29,7 @@ class RunFolders(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """End with one line and exit status 2 where the run's folder cannot be had."""
-        if not isinstance(config.runs_dir, str) or not config.runs_dir.strip():
-            _refuse(f"runs_dir is {config.runs_dir!r}; allowed: a folder")
-        HydraConfig.instance().set_config(config)  # which the folder's name asks for
+        _check_folders(config)
         folder = Path(config.hydra.run.dir)
         if any((folder / name).exists() for name in ("metrics.csv", ".hydra", "train.log")):
             _refuse(f"{folder} holds a run already; allowed: a new folder, or resume={folder}")
@@ -39,14 +43,14 @@ class RunFolders(Callback):
 
         Where the sweep's folder holds another sweep, end with one line and exit status 2.
         """
-        if not isinstance(config.runs_dir, str) or not config.runs_dir.strip():
-            _refuse(f"runs_dir is {config.runs_dir!r}; allowed: a folder")
+        _check_folders(config)
         _refuse_another(Path(config.hydra.sweep.dir), list(config.hydra.overrides.task))
-        if any(str(o).startswith("hydra.sweep.subdir=") for o in config.hydra.overrides.hydra):
-            return
         params = config.hydra.sweeper.params or {}
         texts = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
         overrides = OverridesParser.create().parse_overrides(texts)
+        _refuse_if_all_are_wrong(overrides, list(config.hydra.overrides.hydra))
+        if any(str(o).startswith("hydra.sweep.subdir=") for o in config.hydra.overrides.hydra):
+            return
         with open_dict(config):
             config.hydra.overrides.hydra.append(f"hydra.sweep.subdir='{folder_name(overrides)}'")
 
@@ -68,6 +72,74 @@ class RunFolders(Callback):
 def _refuse(reason: str) -> NoReturn:
     print(f"error: {reason}", file=sys.stderr)
     sys.exit(2)
+
+
+def _check_folders(config: DictConfig) -> None:
+    """End with one line and exit status 2 where runs_dir or sweep name no folder."""
+    for key in ("runs_dir", "sweep"):
+        try:
+            value = config[key]
+        except OmegaConfBaseException as error:
+            value = str(error).splitlines()[0]
+        else:
+            if isinstance(value, str) and value.strip():
+                continue
+        _refuse(f"{key} is {value!r}; allowed: a folder")
+    HydraConfig.instance().set_config(config.copy())  # which the folders' names ask for
+
+
+def _refuse_if_all_are_wrong(overrides: list[Override], of_hydra: list[str]) -> None:
+    """End with one line and exit status 2 where no job of a sweep could begin.
+
+    Where one could, the others fail one by one, and are listed.
+    """
+    import torch  # not above: --help should not wait for it
+
+    from statland.build import build, check
+
+    texts = {}  # of the same key the last one holds
+    for override in overrides:
+        key = override.get_key_element()
+        swept = override.is_discrete_sweep()
+        values = (
+            override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        )
+        texts[key] = [f"{key}={value}" for value in values]
+    first = None
+    for job in itertools.product(*texts.values()):
+        try:
+            config = compose("train", [*of_hydra, *job])
+            if config.resume is not None:
+                raise SettingError(
+                    f"resume is {config.resume}; allowed: without -m (the same -m command again "
+                    f"goes on where each job was)"
+                )
+            check(config)
+            build(config, torch.device("cpu"))
+            return
+        except HydraException:
+            return  # which Hydra itself will meet
+        except SettingError as error:
+            first = first or error
+    _refuse(f"no job of the sweep can begin: {first}")
+
+
+def forget_sweep() -> None:
+    """Remove the folder that Hydra made for a sweep of which no job began, and empty parents."""
+    if not HydraConfig.initialized():
+        return
+    folder = Path(HydraConfig.get().sweep.dir)
+    if [path.name for path in folder.glob("*")] == ["multirun.yaml"]:
+        (folder / "multirun.yaml").unlink()
+        remove_empty(folder, folder.parent)
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove folders, innermost first, up to the first that is not empty; never the present one."""
+    for empty in folders:
+        if not empty.is_dir() or Path.cwd().is_relative_to(empty.resolve()) or any(empty.iterdir()):
+            return
+        empty.rmdir()
 
 
 def _refuse_another(folder: Path, overrides: list[str]) -> None:

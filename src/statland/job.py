@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from statland import screen
+from statland.folders import remove_empty
+from statland.mistakes import FULL_ERROR
 from statland.recorder import read_summary, strict, write_summary
 from statland.run import MACHINE, run
 from statland.settings import SettingError, flatten
@@ -43,6 +45,8 @@ def main(config: DictConfig) -> None:
             _forget(folder)
             resume(config, choices, list(job.overrides.task))
     except SettingError as error:
+        if FULL_ERROR:
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         _forget(folder)
         sys.exit(2)
@@ -50,6 +54,17 @@ def main(config: DictConfig) -> None:
         if error.errno not in DISK_FULL:
             raise
         print(f"error: the disk is full: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        log.exception("not enough memory")
+        reason = str(SettingError(str(error)))  # one line
+        print(
+            f"error: not enough memory: {reason}; allowed: smaller data.batch_size, data.max_days, "
+            f"model.hidden_size or model.num_layers",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
@@ -122,8 +137,4 @@ def _forget(folder: Path) -> None:
     for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
         (folder / ".hydra" / name).unlink(missing_ok=True)
     (folder / "train.log").unlink(missing_ok=True)
-    here = Path.cwd()
-    for empty in (folder / ".hydra", folder, folder.parent, folder.parent.parent):
-        if not empty.is_dir() or here.is_relative_to(empty.resolve()) or any(empty.iterdir()):
-            break
-        empty.rmdir()
+    remove_empty(folder / ".hydra", folder, folder.parent, folder.parent.parent)

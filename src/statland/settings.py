@@ -1,5 +1,6 @@
 """What a setting may be: checked once, and refused with the key, the value and what may be."""
 
+import difflib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -63,8 +64,15 @@ def choice(key: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`, else raise SettingError."""
     names = list(allowed)
     if value not in names:
-        raise SettingError(f"{key} is {value!r}; allowed: {', '.join(names)}")
+        allowed = ", ".join(names)
+        raise SettingError(f"{key} is {value!r}; allowed: {allowed}{did_you_mean(value, names)}")
     return str(value)
+
+
+def did_you_mean(name: object, allowed: Iterable[str]) -> str:
+    """For the end of a message: the one of `allowed` that is most like `name`, if one is."""
+    nearest = difflib.get_close_matches(str(name), list(allowed), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,6 +17,8 @@ TRAIN, VALIDATION = 0, 1
 
 VALIDATION_COMPANIES = 256
 
+MOST_PRICES = 10**8  # of a batch: some GiB while it is made
+
 
 class Market(ABC):
     """Histories of companies of different ages, each with the value on the day after its last.
@@ -61,6 +63,12 @@ class SyntheticMarket(Market):
     def __init__(self, min_days: int, max_days: int, batch_size: int, seed: int) -> None:
         self.min_days, self.max_days = check_ages(min_days, max_days, self.fewest_days)
         self.batch_size = whole("data.batch_size", batch_size, 1)
+        if max_days * max(batch_size, VALIDATION_COMPANIES) > MOST_PRICES:
+            raise SettingError(
+                f"data.max_days {max_days} of data.batch_size {batch_size} are too many prices for "
+                f"a batch; allowed: at most {MOST_PRICES:.0e} for the larger of data.batch_size "
+                f"and {VALIDATION_COMPANIES}"
+            )
         self.seed = whole("seed", seed, 0)
 
     fewest_days = 1

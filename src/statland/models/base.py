@@ -11,6 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from statland.settings import SettingError, whole
+
+MOST_WEIGHTS = 2**28  # a GiB
+
 
 class Layer(NamedTuple):
     """The parameters of one recurrent layer, under nn.RNN's names; in an LSTM gate below gate."""
@@ -19,6 +23,18 @@ class Layer(NamedTuple):
     weight_hh: Tensor  # (H, H)
     bias_ih: Tensor  # (H,)
     bias_hh: Tensor  # (H,)
+
+
+def check_sizes(hidden_size: int, num_layers: int) -> None:
+    """Raise SettingError where a model of these sizes cannot be, or would not fit into memory."""
+    whole("model.hidden_size", hidden_size, 1, 2**14)
+    whole("model.num_layers", num_layers, 1, 1000)
+    if num_layers * hidden_size**2 > MOST_WEIGHTS:
+        raise SettingError(
+            f"model.num_layers {num_layers} of model.hidden_size {hidden_size} are "
+            f"{num_layers * hidden_size**2:.2g} recurrent weights; allowed: at most "
+            f"{MOST_WEIGHTS:.2g}"
+        )
 
 
 class SequenceModel(nn.Module, ABC):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from statland.models.base import RecurrentModel, at_last_day
-from statland.settings import whole
+from statland.models.base import RecurrentModel, at_last_day, check_sizes
 
 
 class LSTM(RecurrentModel):
@@ -36,8 +35,7 @@ class LSTM(RecurrentModel):
         num_layers: int,
         init: Callable[[RecurrentModel], None],
     ) -> None:
-        whole("model.hidden_size", hidden_size, 1, 2**14)
-        whole("model.num_layers", num_layers, 1, 1000)
+        check_sizes(hidden_size, num_layers)
         recurrence = nn.LSTM(input_size, hidden_size, num_layers)
         super().__init__(recurrence, hidden_size, num_layers, output_size, init)
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from statland.models.base import RecurrentModel
-from statland.settings import choice, whole
+from statland.models.base import RecurrentModel, check_sizes
+from statland.settings import choice
 
 # nonlinearity -> (f, f applied in place, f' written in terms of h = f(a); None where it is 1)
 NONLINEARITIES: dict[str, tuple[Callable, Callable, Callable | None]] = {
@@ -165,8 +165,7 @@ class RNNCell(RecurrentModel):
         nonlinearity: str,
         init: Callable[[RecurrentModel], None],
     ) -> None:
-        whole("model.hidden_size", hidden_size, 1, 2**14)
-        whole("model.num_layers", num_layers, 1, 1000)
+        check_sizes(hidden_size, num_layers)
         choice("model.nonlinearity", nonlinearity, self.nonlinearities)
         recurrence = self.build(input_size, hidden_size, num_layers, nonlinearity)
         self.nonlinearity = nonlinearity
