@@ -288,7 +288,7 @@ def test_a_folder_of_ones_own_prices(tmp_path: Path) -> None:
 WRONG = {
     "seed=-1": "seed is -1; allowed: a whole number from 0",
     "seed=1.5": "seed is 1.5",
-    "steps=-1": "steps is -1; allowed: a whole number at least 0",
+    "steps=-1": "steps is -1; allowed: a whole number from 0 to 1",
     "steps=many": "steps is 'many'",
     "clip_norm=0": "clip_norm is 0; allowed: a finite number above 0",
     "clip_norm=nan": "clip_norm is nan",

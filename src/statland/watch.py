@@ -1,5 +1,6 @@
 """The gradient flow of a run: probed when it is due, recorded, told and drawn."""
 
+import gc
 import logging
 import math
 import time
@@ -124,4 +125,5 @@ class GradientWatch:
             title = f"gradient flow in training: {self.name}"
             heatmap = figures.heatmap_figure(title, course, self.span)
             self.recorder.figure("grad_flow/heatmap", heatmap, step)
+        gc.collect()
         self.drawn = time.perf_counter()

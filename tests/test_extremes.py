@@ -1,0 +1,78 @@
+"""Explosions end as results; the smallest and the largest sizes train, probe, save and resume."""
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import composed, ran
+from test_resume import same_run
+
+from statland import checkpoint
+from statland.comparison import load
+from statland.run import run
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_explosions_are_results(market_name: str, optimizer: str, tmp_path: Path) -> None:
+    """Gain 4, ReLU, no clipping, learning rate 1."""
+    ran(
+        tmp_path / "run",
+        f"data={market_name}",
+        "model=rnn_orthogonal",
+        "model.init.gain=4",
+        "model.nonlinearity=relu",
+        "clip_norm=null",
+        f"optimizer={optimizer}",
+        "optimizer.lr=1",
+        "steps=60",
+        "log_every=1",
+        "validate_every=15",
+        "probe_every=15",
+        "checkpoint_every=15",
+    )
+    text = (tmp_path / "run/summary.json").read_text()
+    summary = json.loads(text, parse_constant=pytest.fail)  # NaN and Infinity are not JSON
+    assert summary["status"] in ("completed", "diverged")
+    table = pd.read_csv(tmp_path / "run/metrics.csv")
+    losses = table[table.tag == "loss/train"].value
+    assert len(losses) == summary["steps"]
+    assert losses.max() > 1e3 or not losses.map(math.isfinite).all()
+    # What was measured of the gradient before training is right, however large: 4 times a day.
+    before = summary["gradient"]["before"]
+    assert 0.2 < before["decay_per_day"] < math.log10(4) + 0.01
+    assert checkpoint.load(tmp_path / "run") is not None
+    assert load(tmp_path).status.tolist() == [summary["status"]]
+
+
+SIZES = {
+    "one day": ("data=garch", "data.min_days=1", "data.max_days=1"),
+    "one day of stocks": ("data=stocks", "data.min_days=1", "data.max_days=1"),
+    "5000 days": ("data.min_days=5000", "data.max_days=5000", "data.batch_size=4"),
+    "one company": ("data.batch_size=1",),
+    "1000 companies": ("data=recall", "data.batch_size=1000"),
+    "one unit": ("model.hidden_size=1",),
+    "512 units": ("model.hidden_size=512", "data.batch_size=8"),
+    "five layers": ("model.num_layers=5", "data=stocks"),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("model", ["rnn_cell", "rnn", "lstm"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_every_size_resumes_as_if_it_had_not_been_stopped(
+    size: str, model: str, dtype: str, tmp_path: Path
+) -> None:
+    settings = (f"model={model}", f"dtype={dtype}", *SIZES[size], "log_every=1", "probe_every=2")
+    whole = ran(tmp_path / "whole", *settings, "steps=4")
+    ran(tmp_path / "resumed", *settings, "steps=2")
+    choices = json.loads((tmp_path / "resumed/summary.json").read_text())["choices"]
+    resumed = run(composed(*settings, "steps=4"), tmp_path / "resumed", choices, resume=True)
+    same_run(tmp_path / "whole", tmp_path / "resumed")
+    assert resumed["status"] == whole["status"] == "completed"
+    assert json.dumps(resumed["gradient"]) == json.dumps(whole["gradient"])
+    weights = checkpoint.load(tmp_path / "resumed")["model"].values()
+    assert {weight.dtype for weight in weights} == {getattr(torch, dtype)}
+    assert math.isfinite(resumed["validation"]["mse"])
