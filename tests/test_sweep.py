@@ -3,15 +3,19 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from test_resume import same_run
 
+from statland import checkpoint
 from statland.build import build, check
 from statland.folders import LONGEST, folder_name
 
@@ -102,6 +106,67 @@ def test_a_sweep_survives_a_failure_and_repeats_only_what_is_missing(tmp_path: P
     assert other.stderr.startswith("error: runs/s holds the sweep of model=rnn_cell,lstm")
     assert len(other.stderr.splitlines()) == 1
     assert {p: p.read_bytes() for p in kept} == kept
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_a_sweep_and_the_same_command_goes_on(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    """In the second of three jobs: the first is done, the second saved, the third not begun."""
+    sizes = ("seed=0,1,2", "steps=1500", "data.max_days=8", "log_every=5", "probe_every=null")
+    command = (*sizes, "checkpoint_every=100000")
+    (tmp_path / "whole").mkdir()
+    assert sweep(tmp_path / "whole", *command, "sweep=s").returncode == 0
+    stopped = tmp_path / "runs/s"
+    arguments = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *command, "sweep=s"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
+        metrics = stopped / "1-seed=1/metrics.csv"
+        while not (metrics.exists() and "\n50," in metrics.read_text()):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in err
+    assert statuses(stopped) == {"0-seed=0": "completed", "1-seed=1": "interrupted"}
+    steps = json.loads((stopped / "1-seed=1/summary.json").read_text())["steps"]
+    assert 50 < steps < 1500
+    again = sweep(tmp_path, *command, "sweep=s")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("completed before") == 1
+    for job in ("0-seed=0", "1-seed=1", "2-seed=2"):
+        same_run(tmp_path / "whole/runs/s" / job, stopped / job)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("to_all", [True, False], ids=["group", "parent"])
+def test_a_signal_stops_the_workers_of_joblib(
+    number: signal.Signals, status: int, to_all: bool, tmp_path: Path
+) -> None:
+    """Ctrl-C goes to the whole process group, kill to one process: either way the jobs save."""
+    arguments = [sys.executable, str(ROOT / "scripts/train.py"), "-m", "hydra/launcher=joblib"]
+    arguments += ["hydra.launcher.n_jobs=2", "seed=0,1,2", "steps=100000", "sweep=s"]
+    arguments += ["probe_every=null", "checkpoint_every=100000000"]
+    jobs = [tmp_path / "runs/s" / name for name in ("0-seed=0", "1-seed=1")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, cwd=tmp_path, start_new_session=True, **pipes) as process:
+        for metrics in (job / "metrics.csv" for job in jobs):
+            while not (metrics.exists() and "\n200," in metrics.read_text()):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.05)
+        if to_all:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in err
+    assert statuses(tmp_path / "runs/s") == dict.fromkeys((j.name for j in jobs), "interrupted")
+    for job in jobs:
+        steps = json.loads((job / "summary.json").read_text())["steps"]
+        assert checkpoint.load(job)["updates"] == steps
 
 
 def test_a_diverged_job_is_a_result(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from statland.settings import SettingError
+from statland.stopping import stop_workers_on_signal
 
 # What may stand in a folder's name on any system, and what TensorBoard shows as it is.
 SAFE = re.compile(r"[A-Za-z0-9._+-]{1,40}")
@@ -43,6 +44,7 @@ class RunFolders(Callback):
 
         Where the sweep's folder holds another sweep, end with one line and exit status 2.
         """
+        stop_workers_on_signal()
         _check_folders(config)
         _refuse_another(Path(config.hydra.sweep.dir), list(config.hydra.overrides.task))
         params = config.hydra.sweeper.params or {}

@@ -18,6 +18,7 @@ from statland.mistakes import FULL_ERROR
 from statland.recorder import read_summary, strict, write_summary
 from statland.run import MACHINE, run
 from statland.settings import SettingError, flatten
+from statland.stopping import Interrupted, leave_worker
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,9 @@ def run_of_sweep(config: DictConfig, folder: Path, choices: Mapping[str, str]) -
         return
     try:
         summary = run(config, folder, choices, Console(quiet=True), resume=True)
+    except Interrupted as interrupted:
+        leave_worker(interrupted)
+        raise
     except Exception as error:
         if not isinstance(error, SettingError):  # which needs no traceback
             traceback.print_exc()

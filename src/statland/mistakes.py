@@ -58,6 +58,8 @@ def told_in_one_line() -> Iterator[None]:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in MULTIRUN)
     try:
         yield
+    except KeyboardInterrupt:  # before or after the training, which saves
+        sys.exit(130)
     except Exception as error:
         ours = isinstance(error, HydraException | OmegaConfBaseException)
         frames = traceback.extract_tb(error.__traceback__)

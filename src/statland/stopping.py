@@ -1,9 +1,17 @@
 """What SIGINT and SIGTERM do: ask a run to stop, instead of stopping it in the middle of a step."""
 
+import multiprocessing
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# So many seconds the jobs of a sweep have to end the step in hand and save.
+GRACE = 60
 
 
 class Interrupted(SystemExit):
@@ -16,9 +24,36 @@ def signals_to(handler: Callable[[int, object], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    kept = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:
         for number, before in kept.items():
             signal.signal(number, before)
+
+
+def stop_workers_on_signal() -> None:
+    """Let SIGINT and SIGTERM end a sweep once the jobs in its worker processes have saved.
+
+    A second signal ends it at once.
+    """
+
+    def stop(number: int, _: object) -> None:
+        for one in SIGNALS:
+            signal.signal(one, signal.SIG_DFL)
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            worker.terminate()
+        deadline = time.monotonic() + GRACE
+        for worker in workers:
+            worker.join(max(0, deadline - time.monotonic()))
+        raise Interrupted(128 + number)
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+
+
+def leave_worker(interrupted: Interrupted) -> None:
+    """In a worker process, end it: it would begin the next job. Elsewhere do nothing."""
+    if multiprocessing.parent_process() is not None:
+        os._exit(interrupted.code)
