@@ -1,6 +1,5 @@
 """One Hydra job: a run by itself, or one of a sweep."""
 
-import errno
 import logging
 import sys
 import traceback
@@ -14,15 +13,13 @@ from rich.console import Console
 
 from statland import screen
 from statland.folders import remove_empty
-from statland.mistakes import FULL_ERROR
+from statland.mistakes import FULL_ERROR, end_if_disk_is_full
 from statland.recorder import read_summary, strict, write_summary
 from statland.run import MACHINE, run
 from statland.settings import SettingError, flatten
 from statland.stopping import Interrupted, leave_worker
 
 log = logging.getLogger(__name__)
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 GROUPS = ("model", "model/init", "data", "optimizer")
 
@@ -52,10 +49,8 @@ def main(config: DictConfig) -> None:
         _forget(folder)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        print(f"error: the disk is full: {error}", file=sys.stderr)
-        sys.exit(1)
+        end_if_disk_is_full(error)
+        raise
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
@@ -114,6 +109,7 @@ def run_of_sweep(config: DictConfig, folder: Path, choices: Mapping[str, str]) -
         leave_worker(interrupted)
         raise
     except Exception as error:
+        end_if_disk_is_full(error)  # the next job could not begin either
         if not isinstance(error, SettingError):  # which needs no traceback
             traceback.print_exc()
         log.exception("failed: %s", error)

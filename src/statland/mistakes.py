@@ -1,5 +1,6 @@
 """Why Hydra cannot compose a command: one line, with what is allowed and the nearest right name."""
 
+import errno
 import itertools
 import logging
 import os
@@ -61,6 +62,7 @@ def told_in_one_line() -> Iterator[None]:
     except KeyboardInterrupt:  # before or after the training, which saves
         sys.exit(130)
     except Exception as error:
+        end_if_disk_is_full(error)
         ours = isinstance(error, HydraException | OmegaConfBaseException)
         frames = traceback.extract_tb(error.__traceback__)
         if not ours and any(frame.name == "run_job" for frame in frames):
@@ -70,6 +72,17 @@ def told_in_one_line() -> Iterator[None]:
         sys.exit(1)
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
+
+
+def end_if_disk_is_full(error: BaseException) -> None:
+    """Where that is what `error` says, end the command with one line and exit status 1."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        print(
+            f"error: the disk is full: {error}; what was written stays readable, and the run goes "
+            f"on with resume=, a sweep when it is given again",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 def explain(error: Exception, arguments: list[str]) -> str:
