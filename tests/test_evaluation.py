@@ -54,6 +54,8 @@ def test_skill() -> None:
     assert skill(0.1, {"a": 0.2, "b": 0.4}) == pytest.approx(0.5)
     assert skill(0.3, {"a": 0.2, "b": 0.4}) == pytest.approx(-0.5)
     assert skill(0.1, {"a": 1e-30, "b": 0.4}) is None
+    assert skill(0.1, {"a": 9e-13, "b": 0.4}) is None  # what rounding leaves of 0
+    assert skill(2e-11, {"a": 1e-11, "b": 0.4}) == pytest.approx(-1)  # small, not exact
 
 
 @pytest.mark.parametrize("name", ["recall", "garch", "stocks"])

@@ -382,6 +382,8 @@ def test_reach_of_hand_made_profiles() -> None:
     assert reach(5, 4, 3) == (2, False)
     assert reach(0, -math.inf) == (0, True)
     assert reach(0) == (0, False)
+    assert reach(0, -1, -2 - 1e-12, -9) == (2, True)  # rounding costs no day
+    assert reach(0, -1, -2 - 1e-6, -9) == (1, True)  # more than rounding does
     assert reach(0, -1, math.nan) == (1, False)
     assert reach(-math.inf, -math.inf) == (None, True)
 

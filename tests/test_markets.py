@@ -32,6 +32,16 @@ def test_batches_are_a_pure_function_of_seed_and_step(market_name: str) -> None:
     assert reseeded.x.shape != first[0].x.shape or not torch.equal(reseeded.x, first[0].x)
 
 
+@pytest.mark.parametrize("name", ["statland", "recall", "garch"])
+def test_validation_ages_are_evenly_spread(name: str) -> None:
+    """From the youngest to the oldest; to the nearest day, so that the mean is in the middle."""
+    for youngest, oldest in ((5, 50), (7, 9)):
+        one = market(name, f"data.min_days={youngest}", f"data.max_days={oldest}")
+        ages = torch.cat([batch.lengths for batch in one.validation()]).double()
+        assert (ages.min(), ages.max()) == (youngest, oldest)
+        assert ages.mean() == pytest.approx((youngest + oldest) / 2, abs=0.01)
+
+
 def test_validation_is_always_the_same(market_name: str) -> None:
     one, other = market(market_name), market(market_name, "seed=1")
     one.train_batch(3)

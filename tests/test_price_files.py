@@ -26,6 +26,7 @@ GOOD = {
     + "".join(f"one,D,{d.replace('-', '')},000000,1,1,1,{c},1000,0\n" for d, c in ROWS),
     "yfinance history": "Date,Open,High,Low,Close,Volume,Dividends,Stock Splits\n"
     + "".join(f"{d} 00:00:00-05:00,1,1,1,{c},1000,0.0,0.0\n" for d, c in ROWS),
+    "time of day": "Date,Close\n" + "".join(f"{d}T16:00:00Z,{c}\n" for d, c in ROWS),
     "yfinance download": "Price,Close,High,Low,Open,Volume\nTicker,one,one,one,one,one\nDate,,,,,\n"
     + "".join(f"{d},{c},1,1,1,1000\n" for d, c in ROWS),
     "byte-order mark": "\ufeff" + PLAIN,
@@ -54,6 +55,8 @@ BAD = {
         "row 3, column Date: 'yester",
     ),
     "no such day": (b"Date,Close\n2020-02-30,1\n", "row 2, column Date: '2020-02-30'"),
+    "words after the date": (b"Date,Close\n2020-01-02 noon,1\n", "row 2, column Date: '2020"),
+    "an hour alone": (b"Date,Close\n2020-01-02 16,1\n", "row 2, column Date: '2020-01-02 16'"),
     "empty date": (b"Date,Close\n,1\n", "row 2, column Date: ''"),
     "duplicate date": (
         b"Date,Close\n2020-01-02,1\n2020-01-03,1\n\n2020-01-02,2\n",

@@ -44,6 +44,15 @@ def test_scalars_read_back(tmp_path: Path) -> None:
     assert math.isnan(table[table.tag == "lost"].value.item())
 
 
+def test_every_row_is_there_at_once(tmp_path: Path) -> None:
+    """Who looks at a run in progress, or at a killed one, sees all that was measured."""
+    with Recorder(tmp_path) as recorder:
+        recorder.scalars(3, {"a": 1.5})
+        assert (tmp_path / "metrics.csv").read_text() == "step,tag,value\n3,a,1.5\n"
+        recorder.flow(3, {"state": profile(torch.zeros(1, 1).double())})
+        assert "3,state,0,0.0,0.0,0.0,1" in (tmp_path / "gradient_flow.csv").read_text()
+
+
 def test_a_profile_reads_back(tmp_path: Path) -> None:
     log10 = torch.tensor([[0.0, -1.5, -math.inf], [0.5, -700.25, math.nan]]).double()
     with Recorder(tmp_path) as recorder:

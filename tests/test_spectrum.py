@@ -155,5 +155,13 @@ def test_gates_of_an_lstm_whose_biases_alone_act() -> None:
     forget = torch.tensor([-9.0, 0.0, 1.0, 9.0]).sigmoid()
     assert found["gates/forget_mean"] == pytest.approx(forget.mean().item())
     assert found["gates/forget_p90"] == pytest.approx(forget[3].item())
+    twelve = LSTM(1, 1, 12, 1, default)
+    with torch.no_grad():
+        for parameter in twelve.recurrence.parameters():
+            parameter.zero_()
+        shares = torch.arange(1, 13) / 13
+        twelve.layer(0).bias_ih[12:24] = shares.logit()[torch.randperm(12)]
+    # Of 12 equally frequent values the 11th is the smallest that 90% do not exceed.
+    assert watched(twelve)[0]["gates/forget_p90"] == pytest.approx(11 / 13)
     assert found["gates/input_mean"] == found["gates/output_p90"] == 0.5
     assert found["activations/tanh_slope"] == 1
