@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from statland import comparison
+from statland.page import page
 
 
 def main() -> None:
@@ -18,6 +19,8 @@ def main() -> None:
     output = arguments.output or arguments.runs[0]
     # Into a file or a pipe the table goes whole.
     console = Console(width=None if sys.stdout.isatty() else 180)
+    if absent := [str(path) for path in arguments.runs if not path.is_dir()]:
+        parser.error(f"{', '.join(absent)}: no such folder; allowed: sweep or run folders")
     runs = comparison.load(*arguments.runs)
     for line in runs.attrs["skipped"]:
         console.print(f"skipped {line}", soft_wrap=True)
@@ -37,8 +40,8 @@ def main() -> None:
     pictures = comparison.figures(runs)
     for name, figure in pictures.items():
         figure.savefig(output / f"compare_{name}.png")
-    page = comparison.page(f"runs of {output.resolve().name}", runs, pictures)
-    (output / "compare.html").write_text(page, encoding="utf-8")
+    text = page(f"runs of {output.resolve().name}", runs, pictures)
+    (output / "compare.html").write_text(text, encoding="utf-8")
     console.print(f"written: {output}/compare.csv, compare.html, " + ", ".join(
         f"compare_{name}.png" for name in pictures), soft_wrap=True)  # fmt: skip
 

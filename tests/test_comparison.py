@@ -20,12 +20,12 @@ from statland.comparison import (
     fold,
     forecast,
     load,
-    page,
     runs_table,
     told,
     varying,
     verdicts,
 )
+from statland.page import page
 from statland.recorder import write_summary
 
 

@@ -1,30 +1,19 @@
-"""Run folders to a table, a verdict with error bars, and figures."""
+"""Runs side by side: a table with seeds folded, a verdict with error bars, and figures."""
 
-import base64
-import html
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from rich.progress import track
 from rich.table import Table
-from yaml import YAMLError
 
 from statland.evaluation import EXACT
-from statland.recorder import read_summary
-from statland.settings import flatten
+from statland.results import curve_of, profiles_of
+from statland.results import load as load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# A run has solved its market when its loss is below this share of the best baseline's.
-SOLVED = 0.1
 
 # Settings that describe no experiment, or whose values follow from the run.
 ASIDE = ("seed", "runs_dir", "sweep", "device", "threads", "log_every", "validate_every")
@@ -35,27 +24,6 @@ SHORT = {"steps_per_second": "steps/s", "decay_before": "decay before", "validat
 
 # In this order settings are looked at for what tells runs apart.
 FIRST = ("model", "data", "optimizer", "model/init", "data.max_days")
-
-
-def load(*paths: Path | str) -> pd.DataFrame:
-    """One row a run below `paths`: what it was, how it went, and how far its gradient reached.
-
-    Settings are columns named like their keys (model, model/init, data.max_days, seed, ...). A run
-    without a summary has status unfinished. A folder that cannot be read is named, with the reason,
-    in the frame's attrs["skipped"].
-    """
-    folders = sorted({f.parent for path in paths for f in _records(Path(path))}, key=_natural)
-    rows, skipped = [], []
-    for folder in track(folders, "reading runs", transient=True, disable=len(folders) < 50):
-        try:
-            rows.append(_read(folder))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError) as error:
-            skipped.append(f"{folder}: {type(error).__name__}: {str(error).splitlines()[0]}")
-        except OmegaConfBaseException as error:
-            skipped.append(f"{folder}: {str(error).splitlines()[0]}")
-    frame = pd.DataFrame(rows)
-    frame.attrs["skipped"] = skipped
-    return frame
 
 
 def varying(runs: pd.DataFrame) -> list[str]:
@@ -222,60 +190,6 @@ def figures(runs: pd.DataFrame) -> dict[str, "Figure"]:
     return drawn
 
 
-def curve_of(folder: str) -> list[tuple[int, float]]:
-    """The (step, validation loss) pairs of a run."""
-    return _scalars(Path(folder), "loss/validation")[0]
-
-
-def profiles_of(folder: str) -> dict[str, list[float]]:
-    """The median log10 flow of the state by lag, before training and after."""
-    try:
-        lines = (Path(folder) / "gradient_flow.csv").read_text(encoding="utf-8").splitlines()[1:]
-        state = [line.split(",") for line in lines if ",state," in line]
-        if not state:
-            return {}
-        ends = {"before": state[0][0], "after": state[-1][0]}
-        return {
-            when: [float(row[3]) for row in state if row[0] == step] for when, step in ends.items()
-        }
-    except (OSError, ValueError, IndexError):
-        return {}
-
-
-def page(title: str, runs: pd.DataFrame, pictures: Mapping[str, "Figure"]) -> str:
-    """One self-contained HTML page: what was the same, the table, the verdicts, the figures."""
-    same = ", ".join(f"{key}={value}" for key, value in constants(runs).items())
-    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>In all runs: {html.escape(same)}</p>"]
-    parts.append(told(fold(runs)).to_html(index=False, escape=True, border=0))
-    parts += [f"<p class=verdict>{html.escape(line)}</p>" for line in verdicts(runs)]
-    if not (hits := forecast(runs)).empty:
-        parts.append("<h2>Does the reach before training foretell what is solved?</h2>")
-        parts.append(hits.to_html(escape=True, border=0))
-    for name, figure in pictures.items():
-        file = io.BytesIO()
-        figure.savefig(file, format="png")
-        data = base64.b64encode(file.getvalue()).decode()
-        parts.append(f'<img alt="{name}" src="data:image/png;base64,{data}">')
-    others = runs[runs["status"] != "completed"]
-    if len(others):
-        parts.append("<h2>Runs that were not completed</h2>")
-        parts.append(others[["run", "status", "error"]].to_html(index=False, border=0))
-    if runs.attrs["skipped"]:
-        parts.append("<h2>Folders that could not be read</h2>")
-        parts += [f"<p>{html.escape(line)}</p>" for line in runs.attrs["skipped"]]
-    style = (
-        "body{font:15px/1.5 sans-serif;margin:2em auto;max-width:1500px;padding:0 1em}"
-        "table{border-collapse:collapse;margin:1em 0;font-size:13px}th,td{white-space:nowrap;"
-        "padding:.2em .7em;text-align:right;"
-        "border-bottom:1px solid #ddd}img{max-width:100%;display:block;margin:1.5em 0}"
-        ".verdict{font-weight:bold}"
-    )
-    return (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{html.escape(title)}"
-        f"</title><style>{style}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
-
-
 def told(folded: pd.DataFrame) -> pd.DataFrame:
     """The folded table as text: mean ± standard deviation, four figures at most."""
     table = folded.copy()
@@ -310,76 +224,9 @@ def runs_table(runs: pd.DataFrame) -> Table:
     return table_of(shown.rename(columns=lambda name: name.replace("_", " ")))
 
 
-def _records(path: Path) -> Iterable[Path]:
-    yield from path.rglob("metrics.csv")
-    yield from path.rglob("summary.json")
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    """One run's row. Raises ValueError, KeyError or TypeError where the files are not a run's."""
-    summary = read_summary(folder)
-    if summary is None and (folder / "summary.json").exists():
-        raise ValueError("summary.json is truncated, or not a run's")
-    if summary is None:
-        hydra = OmegaConf.load(folder / ".hydra/hydra.yaml").hydra.runtime.choices
-        groups = ("model", "model/init", "data", "optimizer")
-        config = OmegaConf.load(folder / ".hydra/config.yaml")
-        summary = {
-            "status": "unfinished",
-            "choices": {group: hydra[group] for group in groups},
-            "config": OmegaConf.to_container(config, resolve=True),
-        }
-    settings = flatten(summary["config"]) | summary["choices"]
-    settings["steps_asked"] = settings.pop("steps", None)  # steps are those that were made
-    validation = summary.get("validation") or {}
-    gradient = summary.get("gradient") or {}
-    baselines = [value for value in (summary.get("baselines") or {}).values() if value is not None]
-    best = min(baselines) if baselines else math.nan
-    loss = _float(validation.get("mse"))
-    curve, timed = _scalars(folder, "loss/validation", "speed/steps_per_second")
-    speeds = [speed for _, speed in timed]
-    row: dict[str, Any] = {
-        "run": folder.name,
-        "folder": str(folder),
-        "status": summary["status"],
-        "error": summary.get("error", ""),
-        "steps": summary.get("steps"),
-        "seconds": summary.get("seconds"),
-        "validation": loss,
-        "skill": _float(validation.get("skill")),
-        "best_baseline": best,
-        "solved": bool(loss < SOLVED * best),
-        "steps_to_solve": next((s for s, v in curve if v < SOLVED * best), math.nan),
-        "steps_per_second": float(np.median(speeds)) if speeds else math.nan,
-        "span": _float(summary.get("span")),
-    }
-    for when in ("before", "after"):
-        found = gradient.get(when) or {}
-        row[f"reach_{when}"] = _float(found.get("reach_days"))
-        row[f"reach_{when}_is_bounded"] = found.get("reach_is_bounded", True)
-        row[f"decay_{when}"] = _float(found.get("decay_per_day"))
-        row[f"first_to_last_{when}"] = _float(found.get("first_to_last"))
-        row[f"lyapunov_{when}"] = _float((found.get("lyapunov") or [None])[0])
-        row[f"theory_{when}"] = _float(found.get("theory_decay_per_day"))
-    return row | settings
-
-
 def _is_setting(column: str) -> bool:
     dotted = column.split(".")[0] in ("model", "data", "optimizer") and column not in ASIDE
-    return dotted or column in ("model/init", "steps_asked", "clip_norm")
-
-
-def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
-    """The values of each tag by step; a last line that is still being written is left out."""
-    try:
-        lines = (folder / "metrics.csv").read_text(encoding="utf-8").split("\n")[:-1]
-    except OSError:
-        return [[] for _ in tags]
-    found = []
-    for inside in (f",{tag}," for tag in tags):
-        pairs = (line.split(inside) for line in lines if inside in line)
-        found.append([(int(step), float(value)) for step, value in pairs])
-    return found
+    return dotted or column in ("model/init", "steps_asked", "clip_norm", "dtype")
 
 
 def _reach(group: pd.DataFrame, when: str) -> str:
@@ -400,17 +247,7 @@ def _label(settings: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
-def _float(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
 def _number(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.4g}" if isinstance(value, int | float) else str(value)
-
-
-def _natural(folder: Path) -> Sequence[Any]:
-    """Sort 2-... before 10-...."""
-    number = folder.name.split("-")[0]
-    return (str(folder.parent), int(number) if number.isdigit() else -1, folder.name)
