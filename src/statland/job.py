@@ -36,6 +36,8 @@ def main(config: DictConfig) -> None:
     if not OmegaConf.is_missing(job.job, "num"):
         run_of_sweep(config, folder, choices)
         return
+    if params := job.sweeper.get("params"):
+        print(f"note: this is one run; with -m all are made, a sweep over {', '.join(params)}")
     try:
         if config.get("resume") is None:
             run(config, folder, choices)

@@ -51,12 +51,12 @@ def told_in_one_line() -> Iterator[None]:
 
     With HYDRA_FULL_ERROR=1, and for an error inside a job, the traceback is shown.
     """
+    # Hydra's parser would take what stands before -m, and refuse what stands behind it.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in MULTIRUN)
     if FULL_ERROR:
         yield
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print it and exit by itself
-    # Hydra's parser would take what stands before -m, and refuse what stands behind it.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in MULTIRUN)
     try:
         yield
     except KeyboardInterrupt:  # before or after the training, which saves
