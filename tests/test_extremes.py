@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -61,10 +60,12 @@ SIZES = {
 }
 
 
-def cases() -> Iterator[object]:
+def cases() -> list[object]:
+    found = []
     for case in itertools.product(SIZES, ["rnn_cell", "rnn", "lstm"], ["float32", "float64"]):
         takes_long = case[0] == "5000 days" and case[1:] != ("rnn_cell", "float64")
-        yield pytest.param(*case, marks=[pytest.mark.slow] if takes_long else [])
+        found.append(pytest.param(*case, marks=[pytest.mark.slow] if takes_long else []))
+    return found
 
 
 @pytest.mark.parametrize(("size", "model", "dtype"), cases())
