@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from statland.data.price_files import PriceFileError, read_file, read_folder
 from statland.data.stocks import Stocks
+from statland.settings import SettingError
 
 ROWS = [("2020-01-02", 10.0), ("2020-01-03", 11.0), ("2020-01-06", 10.5), ("2020-01-07", 12.0)]
 PLAIN = "Date,Close\n" + "".join(f"{date},{close}\n" for date, close in ROWS)
@@ -181,3 +182,40 @@ def test_any_bytes_give_prices_or_one_line(content: bytes) -> None:
         assert (np.diff(company.dates) > np.timedelta64(0)).all()
         assert np.isfinite(company.closes).all()
         assert (company.closes > 0).all()
+
+
+CLOSES = st.lists(
+    st.floats(5e-324, 1.7e308) | st.floats(0.99, 1.01) | st.sampled_from([1.0, 1 + 2**-52]),
+    max_size=30,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(CLOSES, CLOSES, st.none() | st.tuples(st.integers(0, 500), st.binary(max_size=3)))
+def test_any_prices_give_finite_batches_or_one_line(
+    one: list[float], other: list[float], damage: tuple[int, bytes] | None
+) -> None:
+    """Two companies of any prices there are, with a few bytes of the file overwritten or not."""
+    days = (np.datetime64("2020-01-01") + np.arange(30)).astype(str)
+    rows = [
+        f"{n},{d},{c!r}"
+        for n, some in (("a", one), ("b", other))
+        for d, c in zip(days, some, strict=False)
+    ]
+    content = "\n".join(["Symbol,Date,Close", *rows]).encode()
+    if damage is not None:
+        place = damage[0] % len(content)
+        content = content[:place] + damage[1] + content[place + len(damage[1]) :]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "any.csv").write_bytes(content)
+        keys = {"min_days": 1, "max_days": 5, "batch_size": 4, "validation_samples": 9}
+        try:
+            market = Stocks(folder, validation_fraction=0.3, seed=0, **keys)
+        except SettingError as refused:
+            message = str(refused)
+            assert message.isprintable()
+            return
+    for batch in [market.train_batch(step) for step in range(9)] + market.validation():
+        assert batch.x.isfinite().all()
+        assert batch.y.isfinite().all()
+        assert (batch.lengths >= 1).all()
