@@ -72,5 +72,6 @@ def test_fifty_jobs_in_one_process_leak_nothing(tmp_path: Path) -> None:
     assert process.returncode == 0
     print(seen)
     assert len(seen) == 50
-    assert seen[-1][0] < 1.02 * seen[0][0]
-    assert seen[-1][1] == seen[0][1]
+    memory, files = zip(*seen, strict=True)
+    assert memory[-1] < 1.02 * memory[0]
+    assert max(files[-10:]) == max(files[:10])  # the next job may or may not have begun its log

@@ -10,6 +10,7 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -55,6 +56,10 @@ class RunFolders(Callback):
             return
         with open_dict(config):
             config.hydra.overrides.hydra.append(f"hydra.sweep.subdir='{folder_name(overrides)}'")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Let go of the job's configs, which Hydra would keep until the end of the sweep."""
+        job_return.cfg = job_return.hydra_cfg = None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print a table of all runs of the sweep; exit with status 1 where one has failed."""

@@ -1,5 +1,6 @@
 """One Hydra job: a run by itself, or one of a sweep."""
 
+import gc
 import logging
 import sys
 import traceback
@@ -118,6 +119,7 @@ def run_of_sweep(config: DictConfig, folder: Path, choices: Mapping[str, str]) -
         summary = (read_summary(folder) or {}) | {"status": "failed", "error": str(error)}
         settings = OmegaConf.to_container(config, resolve=False)
         write_summary(folder, {"choices": dict(choices), "config": settings} | summary)
+    gc.collect()  # a run holds cycles; the next job begins without them
     print(f"{folder.name}: {screen.outcome(summary)}", flush=True)
 
 

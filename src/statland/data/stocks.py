@@ -84,6 +84,7 @@ class Stocks(Market):
             raise PriceFileError(f"{companies[0].source}: no price moves before {self.cut}")
         self.returns = [torch.from_numpy(r / self.scale).float() for r in returns]
         self.stops = full_batches(np.sort(self._ages(self.train)), self.batch_size)
+        self._epoch = lru_cache(maxsize=2)(self._shuffled)
 
     def train_batch(self, step: int) -> Batch:
         """The training batch of a step; each sample comes once an epoch, in an order of its own."""
@@ -98,8 +99,7 @@ class Stocks(Market):
         samples = self._by_age(samples)
         return [self._batch(samples[i : i + 512]) for i in range(0, keep, 512)]
 
-    @lru_cache(maxsize=2)  # noqa: B019 - a market lives as long as its run
-    def _epoch(self, epoch: int) -> list[np.ndarray]:
+    def _shuffled(self, epoch: int) -> list[np.ndarray]:
         """The training samples in batches of like age, the batches and ties in random order."""
         rng = np.random.default_rng([self.seed, TRAIN, epoch])
         samples = self._by_age(rng.permutation(self.train))
