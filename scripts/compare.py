@@ -18,7 +18,7 @@ def main() -> None:
     arguments = parser.parse_args()
     output = arguments.output or arguments.runs[0]
     # Into a file or a pipe the table goes whole.
-    console = Console(width=None if sys.stdout.isatty() else 180)
+    console = Console(markup=False, width=None if sys.stdout.isatty() else 180)
     if absent := [str(path) for path in arguments.runs if not path.is_dir()]:
         parser.error(f"{', '.join(absent)}: no such folder; allowed: sweep or run folders")
     runs = comparison.load(*arguments.runs)
@@ -35,13 +35,16 @@ def main() -> None:
     hits = comparison.forecast(runs)
     if not hits.empty:
         console.print(comparison.table_of(hits.reset_index(names=""), "forecast before training"))
-    output.mkdir(parents=True, exist_ok=True)
-    folded.to_csv(output / "compare.csv", index=False)
     pictures = comparison.figures(runs)
-    for name, figure in pictures.items():
-        figure.savefig(output / f"compare_{name}.png")
     text = page(f"runs of {output.resolve().name}", runs, pictures)
-    (output / "compare.html").write_text(text, encoding="utf-8")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folded.to_csv(output / "compare.csv", index=False)
+        for name, figure in pictures.items():
+            figure.savefig(output / f"compare_{name}.png")
+        (output / "compare.html").write_text(text, encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"error: {error}; allowed: another --output")
     console.print(f"written: {output}/compare.csv, compare.html, " + ", ".join(
         f"compare_{name}.png" for name in pictures), soft_wrap=True)  # fmt: skip
 

@@ -3,21 +3,26 @@
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, ran
+from conftest import ROOT, composed, ran
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from statland import checkpoint
 from statland.checkpoint import CheckpointError
-from statland.recorder import Recorder
+from statland.job import resume
+from statland.recorder import read_summary
+from statland.run import Run, run
 from statland.settings import SettingError
 
 TRAIN = [sys.executable, str(ROOT / "scripts/train.py")]
@@ -161,9 +166,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     for damaged in (whole[: len(whole) // 2], b"", bytes(flipped), b"junk" * 99):
         newest.write_bytes(damaged)
         assert checkpoint.load(tmp_path)["updates"] == 1
-        assert "warning: " in capsys.readouterr().out
+        assert "warning: " in capsys.readouterr().err
     (tmp_path / "checkpoint.before.pt").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="no checkpoint can be read"):
+    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
         checkpoint.load(tmp_path)
 
 
@@ -199,14 +204,162 @@ def test_a_checkpoint_can_run_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
-    ran(tmp_path, *SMALL, "steps=5")
-    state = checkpoint.load(tmp_path)
-    with (
-        Recorder(tmp_path, state["sizes"]),
-        pytest.raises(SettingError, match="another process is training"),
-    ):
-        Recorder(tmp_path, state["sizes"])
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Path]:
+    """The folder of a run that is stopped in its middle, before its first checkpoint."""
+    command = (*SMALL, "steps=3000", "checkpoint_every=2000", "hydra.run.dir=a")
+    with start(tmp_path, *command) as process:
+        wait_for(tmp_path / "a/metrics.csv", "\n50,", process)
+        process.send_signal(signal.SIGSTOP)
+        yield tmp_path / "a"
+        process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    assert finished(tmp_path, *command[:-1], "hydra.run.dir=whole")[0] == 0
+    same_run(tmp_path / "whole", tmp_path / "a")
+
+
+@pytest.mark.parametrize("second", ["resume=a", "hydra.run.dir=a"])
+def test_a_second_process_is_refused_and_touches_nothing(held: Path, second: str) -> None:
+    before = contents(held)
+    status, out, err = finished(held.parent, second)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert contents(held) == before
+    assert [path.name for path in held.parent.iterdir()] == ["a"]
+
+
+def test_two_processes_that_start_at_once(tmp_path: Path) -> None:
+    """One of them trains, the other is refused, whichever comes first."""
+    command = (*SMALL, "steps=300", "hydra.run.dir=a")
+    with start(tmp_path, *command) as one, start(tmp_path, *command) as other:
+        for process in (one, other):
+            process.communicate(timeout=120)
+        assert sorted((one.returncode, other.returncode)) == [0, 2]
+    assert finished(tmp_path, *command[:-1], "hydra.run.dir=whole")[0] == 0
+    assert finished(tmp_path, "resume=a")[0] == 0  # its settings are still there
+    same_run(tmp_path / "whole", tmp_path / "a")
+
+
+def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    ran(tmp_path / "a", *SMALL, "steps=40")
+    before = contents(tmp_path / "a")
+    choices = json.loads((tmp_path / "a/summary.json").read_text())["choices"]
+    for wrong, words in {
+        ("steps=39",): "steps is 39, and the run has made 40 already",
+        ("steps=80", "model.hidden_size=9"): "the checkpoint is of another model",
+    }.items():
+        with pytest.raises(SettingError, match=words):
+            run(composed(*SMALL, *wrong), tmp_path / "a", choices, resume=True)
+        assert contents(tmp_path / "a") == before
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "gradient_flow.csv", "events.out*"])
+@pytest.mark.parametrize("what", ["shorter", "gone"])
+def test_records_that_were_changed_are_refused(name: str, what: str, tmp_path: Path) -> None:
+    ran(tmp_path, *SMALL, "steps=40")
+    choices = json.loads((tmp_path / "summary.json").read_text())["choices"]
+    (path,) = tmp_path.glob(name)
+    if what == "gone":
+        path.unlink()
+    else:
+        os.truncate(path, 100)
+    before = contents(tmp_path)
+    with pytest.raises(SettingError, match=f"{path.name} is {what}"):
+        run(composed(*SMALL, "steps=80"), tmp_path, choices, resume=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_completed_run_without_a_checkpoint_is_not_begun_anew(tmp_path: Path) -> None:
+    ran(tmp_path, *SMALL, "steps=5", "checkpoint_every=null")
+    choices = json.loads((tmp_path / "summary.json").read_text())["choices"]
+    before = contents(tmp_path)
+    with pytest.raises(SettingError, match="no checkpoint to go on from"):
+        run(composed(*SMALL, "steps=9"), tmp_path, choices, resume=True)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("model", ["rnn_cell", "lstm"])
+def test_a_longer_run_is_as_if_it_had_been_asked_for_at_once(model: str, tmp_path: Path) -> None:
+    """Also where the first end was no step that is logged."""
+    settings = (f"model={model}", *SMALL, "clip_norm=0.05")
+    ran(tmp_path / "whole", *settings, "steps=90")
+    short = ran(tmp_path / "longer", *settings, "steps=37")
+    for steps in (37, 52, 90):  # the first is the same again
+        run(
+            composed(*settings, f"steps={steps}"),
+            tmp_path / "longer",
+            short["choices"],
+            resume=True,
+        )
+        if steps == 37:
+            ran(tmp_path / "short", *settings, "steps=37")
+            same_run(tmp_path / "short", tmp_path / "longer")
+    same_run(tmp_path / "whole", tmp_path / "longer")
+
+
+def test_a_diverging_run_goes_on_diverging(tmp_path: Path) -> None:
+    """The steps without a finite loss are counted on."""
+    settings = ("model=rnn_orthogonal", "model.init.gain=100", "model.nonlinearity=relu")
+    settings += ("data.min_days=50", "model.hidden_size=8", "log_every=3")
+    whole = ran(tmp_path / "whole", *settings, "steps=100")
+    first = ran(tmp_path / "resumed", *settings, "steps=10")
+    config = composed(*settings, "steps=100")
+    resumed = run(config, tmp_path / "resumed", first["choices"], resume=True)
+    assert (resumed["status"], resumed["steps"]) == (whole["status"], 20) == ("diverged", 20)
+    rows = [
+        [r for r in (tmp_path / f / "metrics.csv").read_text().splitlines() if ",speed/" not in r]
+        for f in ("whole", "resumed")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_run_that_is_gone_on_with_is_not_completed_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ran(tmp_path, *SMALL, "steps=5")
+    monkeypatch.setattr(Run, "train", lambda _: os._exit(0))
+    if (child := os.fork()) == 0:
+        run(composed(*SMALL, "steps=9"), tmp_path, first["choices"], resume=True)
+    os.waitpid(child, 0)
+    assert read_summary(tmp_path) is None
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_after_the_last_step_lets_the_run_end(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    """Its exit status says that it came, so that a sweep stops too."""
+    command = (*SMALL, "steps=200", "sweep=s", "runs_dir=.", "seed=0,1")
+    with start(tmp_path, "-m", *command) as process:
+        wait_for(tmp_path / "s/0-seed=0/metrics.csv", "\n200,loss/validation", process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in err
+    assert read_summary(tmp_path / "s/0-seed=0")["status"] == "completed"
+    assert not (tmp_path / "s/1-seed=1/metrics.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "hydra.yaml"])
+@pytest.mark.parametrize("content", ["", "[1, 2]", "a: [", "\x00", "hydra: {runtime: 3}"])
+def test_a_damaged_config_is_told_in_one_line(name: str, content: str, tmp_path: Path) -> None:
+    hydra = tmp_path / "a/.hydra"
+    hydra.mkdir(parents=True)
+    choices = "{model: rnn, model/init: default, data: recall, optimizer: adam}"
+    (hydra / "config.yaml").write_text("steps: 5\n")
+    (hydra / "hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {choices}}}}}\n")
+    (hydra / name).write_text(content)
+    with pytest.raises(SettingError) as refused:
+        resume(OmegaConf.create({"resume": str(tmp_path / "a")}), {}, [])
+    message = str(refused.value)
+    assert "\n" not in message
+    assert re.search(r"/a/.hydra is damaged: |is missing$|hydra is no setting;", message)
 
 
 def test_a_full_disk_is_told_in_one_line_and_loses_nothing(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def _instantiate(group: str, config: DictConfig, kind: type, **given: Any) -> An
         cause = error.__cause__
         if isinstance(cause, SettingError):
             raise cause from None
-        if isinstance(cause, ValueError | TypeError | RuntimeError | MemoryError):
+        if isinstance(cause, ValueError | TypeError | RuntimeError | MemoryError | OverflowError):
             reason = (str(cause).splitlines() or [type(cause).__name__])[0]
             raise SettingError(f"{group}: {reason}") from error
         raise

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ log = logging.getLogger(__name__)
 
 NEWEST, BEFORE, ASIDE = "checkpoint.pt", "checkpoint.before.pt", "checkpoint.part"
 
-FORMAT = 2  # what a state holds; one of another format is not read
+FORMAT = 3  # what a state holds; one of another format is not read
 
 
 class CheckpointError(SettingError):
@@ -50,16 +51,22 @@ def load(folder: Path) -> dict[str, Any] | None:
     A truncated or corrupt one falls back, with a warning, to the one before. Raises CheckpointError
     where neither can be read. No checkpoint can run code: torch.load takes weights only.
     """
-    there = [folder / name for name in (NEWEST, BEFORE) if (folder / name).exists()]
-    for path in there:
+    damaged = []
+    for path in (folder / name for name in (NEWEST, BEFORE)):
+        if not path.exists():
+            continue
         try:
-            return _read(path)
+            state = _read(path)
         except Exception as error:  # whatever a damaged file makes of the reader
-            reason = (str(error).splitlines() or [""])[0][:200]
-            log.warning("%s cannot be read: %s", path, reason)
-            print(f"warning: {path} cannot be read ({type(error).__name__})", flush=True)
-    if there:
-        raise CheckpointError(f"{folder}: no checkpoint can be read; allowed: a whole one")
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            damaged.append(f"{path} cannot be read: {reason}")
+            continue
+        for line in damaged:
+            log.warning(line)
+            print(f"warning: {line}", file=sys.stderr)
+        return state
+    if damaged:
+        raise CheckpointError(f"no checkpoint to go on from: {'; '.join(damaged)}")
     return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -16,6 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from statland.lock import FolderTaken, take
 from statland.settings import SettingError
 from statland.stopping import stop_workers_on_signal
 
@@ -25,20 +27,25 @@ SAFE = re.compile(r"[A-Za-z0-9._+-]{1,40}")
 # The longest folder name that most file systems take is 255.
 LONGEST = 150
 
+# The folders that were not there when the command was given, innermost first.
+_new: list[Path] = []
+
 
 class RunFolders(Callback):
     """What Hydra calls before it makes a run's folder or a sweep's, and after a sweep."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """End with one line and exit status 2 where the run's folder cannot be had."""
-        _check_folders(config)
-        folder = Path(config.hydra.run.dir)
+        folder = _folder(config, "run.dir")
         if any((folder / name).exists() for name in ("metrics.csv", ".hydra", "train.log")):
             _refuse(f"{folder} holds a run already; allowed: a new folder, or resume={folder}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            take(folder)  # before Hydra writes into it
         except OSError as error:
             _refuse(f"{folder} cannot be made: {error.strerror}; allowed: another runs_dir")
+        except FolderTaken as error:
+            _refuse(str(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Name each job's folder after its number and what differs between the jobs.
@@ -46,12 +53,17 @@ class RunFolders(Callback):
         Where the sweep's folder holds another sweep, end with one line and exit status 2.
         """
         stop_workers_on_signal()
-        _check_folders(config)
-        _refuse_another(Path(config.hydra.sweep.dir), list(config.hydra.overrides.task))
+        folder = _folder(config, "sweep.dir")
+        _refuse_another(folder, list(config.hydra.overrides.task))
         params = config.hydra.sweeper.params or {}
         texts = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
-        overrides = OverridesParser.create().parse_overrides(texts)
-        _refuse_if_all_are_wrong(overrides, list(config.hydra.overrides.hydra))
+        try:
+            overrides = OverridesParser.create(
+                config_loader=GlobalHydra.instance().config_loader()
+            ).parse_overrides(texts)
+            _refuse_if_all_are_wrong(overrides, list(config.hydra.overrides.hydra))
+        except HydraException:
+            return  # which Hydra itself will meet
         if any(str(o).startswith("hydra.sweep.subdir=") for o in config.hydra.overrides.hydra):
             return
         with open_dict(config):
@@ -69,7 +81,7 @@ class RunFolders(Callback):
 
         folder = Path(config.hydra.sweep.dir)
         runs = load(folder)
-        console = Console(width=None if sys.stdout.isatty() else 120)
+        console = Console(markup=False, width=None if sys.stdout.isatty() else 120)
         console.print(runs_table(runs))
         console.print(f"compare them: python scripts/compare.py {folder}", soft_wrap=True)
         if (runs["status"] == "failed").any():
@@ -81,8 +93,13 @@ def _refuse(reason: str) -> NoReturn:
     sys.exit(2)
 
 
-def _check_folders(config: DictConfig) -> None:
-    """End with one line and exit status 2 where runs_dir or sweep name no folder."""
+def _folder(config: DictConfig, name: str) -> Path:
+    """The folder that hydra.`name` says; end with exit status 2 where no run could be kept there.
+
+    What is not there yet of it is remembered, to be removed should no run begin.
+    """
+    if config.hydra.job.chdir or config.hydra.output_subdir != ".hydra":
+        _refuse("hydra.job.chdir and hydra.output_subdir are set; allowed: as they come")
     for key in ("runs_dir", "sweep"):
         try:
             value = config[key]
@@ -93,6 +110,12 @@ def _check_folders(config: DictConfig) -> None:
                 continue
         _refuse(f"{key} is {value!r}; allowed: a folder")
     HydraConfig.instance().set_config(config.copy())  # which the folders' names ask for
+    try:
+        folder = Path(str(OmegaConf.select(config.hydra, name, throw_on_missing=True)))
+    except OmegaConfBaseException as error:
+        _refuse(f"hydra.{name}: {str(error).splitlines()[0]}; allowed: a folder")
+    _new[:] = [path for path in (folder, *folder.parents) if not path.exists()]
+    return folder
 
 
 def _refuse_if_all_are_wrong(overrides: list[Override], of_hydra: list[str]) -> None:
@@ -124,11 +147,9 @@ def _refuse_if_all_are_wrong(overrides: list[Override], of_hydra: list[str]) -> 
             check(config)
             build(config, torch.device("cpu"))
             return
-        except HydraException:
-            return  # which Hydra itself will meet
         except SettingError as error:
             first = first or error
-    _refuse(f"no job of the sweep can begin: {first}")
+    _refuse(f"no job of the sweep can begin: {first or 'it has none'}")
 
 
 def forget_sweep() -> None:
@@ -138,15 +159,14 @@ def forget_sweep() -> None:
     folder = Path(HydraConfig.get().sweep.dir)
     if [path.name for path in folder.glob("*")] == ["multirun.yaml"]:
         (folder / "multirun.yaml").unlink()
-        remove_empty(folder, folder.parent)
+        remove_new()
 
 
-def remove_empty(*folders: Path) -> None:
-    """Remove folders, innermost first, up to the first that is not empty; never the present one."""
-    for empty in folders:
-        if not empty.is_dir() or Path.cwd().is_relative_to(empty.resolve()) or any(empty.iterdir()):
-            return
-        empty.rmdir()
+def remove_new() -> None:
+    """Remove the folders that this command has made, as far as they are empty."""
+    for folder in _new:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _refuse_another(folder: Path, overrides: list[str]) -> None:

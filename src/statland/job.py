@@ -1,5 +1,6 @@
 """One Hydra job: a run by itself, or one of a sweep."""
 
+import contextlib
 import gc
 import logging
 import sys
@@ -10,10 +11,13 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from yaml import YAMLError
 
 from statland import screen
-from statland.folders import remove_empty
+from statland.folders import remove_new
+from statland.lock import FolderTaken, release
 from statland.mistakes import FULL_ERROR, end_if_disk_is_full
 from statland.recorder import read_summary, strict, write_summary
 from statland.run import MACHINE, run
@@ -33,7 +37,8 @@ def main(config: DictConfig) -> None:
     """
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
-    choices = {group: str(job.runtime.choices.get(group)) for group in GROUPS}
+    choices = {group: str(job.runtime.choices.get(group)) for group in (*GROUPS, "experiment")}
+    experiment = choices.pop("experiment")
     if not OmegaConf.is_missing(job.job, "num"):
         run_of_sweep(config, folder, choices)
         return
@@ -44,7 +49,7 @@ def main(config: DictConfig) -> None:
             run(config, folder, choices)
         else:
             _forget(folder)
-            resume(config, choices, list(job.overrides.task))
+            resume(config, choices | {"experiment": experiment}, list(job.overrides.task))
     except SettingError as error:
         if FULL_ERROR:
             traceback.print_exc()
@@ -53,7 +58,11 @@ def main(config: DictConfig) -> None:
         sys.exit(2)
     except OSError as error:
         end_if_disk_is_full(error)
-        raise
+        log.exception("failed")
+        if FULL_ERROR:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
@@ -72,13 +81,18 @@ def resume(config: DictConfig, choices: Mapping[str, str], overrides: list[str])
     folder = Path(str(config.resume))
     try:
         own = OmegaConf.load(folder / ".hydra/config.yaml")
-        own_choices = OmegaConf.load(folder / ".hydra/hydra.yaml").hydra.runtime.choices
+        own_choices = dict(OmegaConf.load(folder / ".hydra/hydra.yaml").hydra.runtime.choices)
+        complete = isinstance(own, DictConfig) and own_choices.keys() >= set(GROUPS)
     except OSError as error:
         raise SettingError(f"resume is {folder}, which is no run folder") from error
+    except (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
+        raise SettingError(f"{folder}/.hydra is damaged: {error}") from error
+    if not complete:
+        raise SettingError(f"{folder}/.hydra is damaged: it lacks settings")
     for override in overrides:
         key = override.split("=")[0].lstrip("+~")
         theirs, ours = own_choices, choices
-        if key not in GROUPS:
+        if key not in choices:
             theirs, ours = ({key: OmegaConf.select(c, key)} for c in (own, config))
         if key not in ("resume", "steps") and ours.get(key) != theirs.get(key):
             raise SettingError(
@@ -100,10 +114,12 @@ def run_of_sweep(config: DictConfig, folder: Path, choices: Mapping[str, str]) -
     if earlier is not None and earlier["status"] in ("completed", "diverged"):
         different = _different(earlier["config"], OmegaConf.to_container(config, resolve=True))
         if different:
-            raise SettingError(
-                f"{folder} holds a run with another {different}; allowed: the same settings, or "
-                f"another sweep=NAME"
+            print(
+                f"error: {folder} holds a run with another {different}; allowed: the same "
+                f"settings, or another sweep=NAME",
+                file=sys.stderr,
             )
+            sys.exit(2)
         print(f"{folder.name}: {earlier['status']} before")
         return
     try:
@@ -111,6 +127,9 @@ def run_of_sweep(config: DictConfig, folder: Path, choices: Mapping[str, str]) -
     except Interrupted as interrupted:
         leave_worker(interrupted)
         raise
+    except FolderTaken:
+        print(f"{folder.name}: another process is training it", flush=True)
+        return
     except Exception as error:
         end_if_disk_is_full(error)  # the next job could not begin either
         if not isinstance(error, SettingError):  # which needs no traceback
@@ -141,4 +160,7 @@ def _forget(folder: Path) -> None:
     for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
         (folder / ".hydra" / name).unlink(missing_ok=True)
     (folder / "train.log").unlink(missing_ok=True)
-    remove_empty(folder / ".hydra", folder, folder.parent, folder.parent.parent)
+    with contextlib.suppress(OSError):  # where something else is in it
+        (folder / ".hydra").rmdir()
+    release(folder)
+    remove_new()

@@ -103,6 +103,8 @@ def explain(error: Exception, arguments: list[str]) -> str:
 
 def _find(arguments: list[str]) -> None:
     """Raise SettingError for the first argument that cannot be composed, if it is found."""
+    if any(argument.startswith(("--config", "-c")) for argument in arguments):
+        return  # what is said then is of another config than ours
     overrides = [_parsed(argument) for argument in arguments if not argument.startswith("-")]
     is_sweep = not MULTIRUN.isdisjoint(arguments)
     loader = GlobalHydra.instance().config_loader()

@@ -17,11 +17,6 @@ from torch.utils.tensorboard import SummaryWriter
 from statland.gradients.flow import Profile
 from statland.settings import SettingError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 if TYPE_CHECKING:  # importing it takes a second that no run should wait for before it trains
     from matplotlib.figure import Figure
 
@@ -45,17 +40,15 @@ class Recorder:
     def __init__(self, folder: Path, sizes: Mapping[str, int] | None = None) -> None:
         """Start recording into `folder`, or take it up where its files had these `sizes`.
 
-        Raises SettingError where a new run would meet an earlier one, or where another process is
-        recording into the folder.
+        Raises SettingError where a new run would meet an earlier one.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         if sizes is None and (folder / METRICS).exists():
             raise SettingError(f"{folder} holds a run already; allowed: a new folder")
-        self._file, self._rows = _csv(folder / METRICS, ["step", "tag", "value"])
-        _lock(self._file, folder)
         if sizes is not None:
             _cut_back(folder, sizes)
+        self._file, self._rows = _csv(folder / METRICS, ["step", "tag", "value"])
         header = ["step", "quantity", "lag", *FLOW_COLUMNS]
         self._flow_file, self._flow_rows = _csv(folder / FLOW, header)
         self._events = SummaryWriter(str(folder))
@@ -154,12 +147,18 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
 
 
 def read_flow(folder: Path) -> dict[int, dict[str, Profile]]:
-    """What gradient_flow.csv holds: profiles by step and quantity."""
+    """What gradient_flow.csv holds: profiles by step and quantity.
+
+    Raises SettingError where it is damaged.
+    """
     found: dict[int, dict[str, list[list[float]]]] = {}
     with (folder / FLOW).open(newline="", encoding="utf-8") as file:
-        for step, quantity, _, *row in list(csv.reader(file))[1:]:
-            lags = found.setdefault(int(step), {}).setdefault(quantity, [])
-            lags.append([float(value) for value in row])
+        try:
+            for step, quantity, _, *row in list(csv.reader(file))[1:]:
+                lags = found.setdefault(int(step), {}).setdefault(quantity, [])
+                lags.append([float(value) for value in row])
+        except ValueError as error:
+            raise SettingError(f"{folder / FLOW} is damaged: {error}") from error
     return {
         step: {
             quantity: Profile(*torch.tensor(lags, dtype=torch.float64).T)
@@ -179,23 +178,25 @@ def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
     return file, rows
 
 
+def check_records(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Raise SettingError where a run's files are not those that had these sizes once."""
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size < size:
+            state = "shorter than" if path.is_file() else "gone since"
+            raise SettingError(
+                f"{path} is {state} the checkpoint says; allowed: a run folder as it was left"
+            )
+
+
 def _cut_back(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Undo what was recorded after the files had these sizes."""
+    """Undo what was recorded after the files had these sizes, the summary too."""
     for path in [folder / METRICS, folder / FLOW, *folder.glob(EVENTS)]:
         if path.name in sizes:
             os.truncate(path, sizes[path.name])
         else:
             path.unlink(missing_ok=True)
-
-
-def _lock(file: Any, folder: Path) -> None:
-    """Hold a file of the run for this process alone, until it is closed."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise SettingError(f"{folder}: another process is training in this folder") from error
+    (folder / "summary.json").unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:

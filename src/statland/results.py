@@ -80,6 +80,8 @@ def _read(folder: Path) -> dict[str, Any]:
             "config": OmegaConf.to_container(config, resolve=True),
         }
     settings = flatten(summary["config"]) | summary["choices"]
+    # A list cannot tell groups apart.
+    settings = {key: str(v) if isinstance(v, list) else v for key, v in settings.items()}
     settings["steps_asked"] = settings.pop("steps", None)  # steps are those that were made
     validation = summary.get("validation") or {}
     gradient = summary.get("gradient") or {}

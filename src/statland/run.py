@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,9 +21,10 @@ from statland.data.base import Market
 from statland.evaluation import baselines, evaluate, skill
 from statland.fit import Diverged, Step, Tally, fit
 from statland.gradients.norms import log10, parameter_norms, update_ratios
+from statland.lock import release, take
 from statland.models.base import RecurrentModel
 from statland.provenance import provenance
-from statland.recorder import Recorder, discard
+from statland.recorder import Recorder, check_records, discard, read_flow, read_summary
 from statland.settings import SettingError, flatten
 from statland.stopping import Interrupted, signals_to
 from statland.watch import GradientWatch
@@ -53,15 +55,56 @@ def run(
     prepare_process(settings["threads"])
     torch.manual_seed(settings["seed"])
     market, model, optimizer = build(config, device_of(settings["device"]))
-    state = checkpoint.load(folder) if resume else None
-    if resume and state is None:
+    folder.mkdir(parents=True, exist_ok=True)
+    take(folder)
+    try:
+        state = _resume_point(folder, settings, model, optimizer) if resume else None
+        with Recorder(folder, state and state["sizes"]) as recorder:
+            parts = (market, model, optimizer, recorder, console or Console(markup=False))
+            in_progress = Run(settings, choices, *parts)
+            if state is not None:
+                in_progress.restore(state)
+            return in_progress.record(started)
+    finally:
+        release(folder)
+
+
+def _resume_point(
+    folder: Path,
+    settings: Mapping[str, Any],
+    model: RecurrentModel,
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, Any] | None:
+    """Give model and optimizer the last checkpoint's state, and return it.
+
+    A run that was stopped before its first begins anew: what it left is removed. Raises
+    SettingError, before anything is touched, where the checkpoint, the records and the settings do
+    not belong together.
+    """
+    state = checkpoint.load(folder)
+    if state is None:
+        earlier = read_summary(folder)
+        if earlier is not None and earlier["status"] in ("completed", "diverged"):
+            raise SettingError(
+                f"{folder} holds a run that is {earlier['status']}, and no checkpoint to go on from"
+            )
         discard(folder)
-    with Recorder(folder, state and state["sizes"]) as recorder:
-        parts = (market, model, optimizer, recorder, console or Console())
-        in_progress = Run(settings, choices, *parts)
-        if state is not None:
-            in_progress.restore(state)
-        return in_progress.record(started)
+        return None
+    if state["updates"] > settings["steps"]:
+        raise SettingError(
+            f"steps is {settings['steps']}, and the run has made {state['updates']} already; "
+            f"allowed: at least so many"
+        )
+    if state["updates"] < settings["steps"]:
+        state |= (state["longer"] or {}) | {"longer": None}
+    check_records(folder, state["sizes"])
+    read_flow(folder)
+    try:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise SettingError(f"{folder}: the checkpoint is of another model: {error}") from error
+    return state
 
 
 class Run:
@@ -101,7 +144,9 @@ class Run:
         self.logged = (0, 0, time.perf_counter())
         # Copies of the parameters, while a logged step waits for its update.
         self.before: dict[str, torch.Tensor] | None = None
-        self.start = self.lost = 0  # where fit begins
+        self.start = self.lost = 0  # where fit begins; steps running whose loss was not finite
+        # What a longer run goes on from: without the rows of a last step that were not due.
+        self.longer: dict[str, Any] | None = None
         self.signal: int | None = None  # one that asks to stop
 
     def record(self, started: float) -> dict[str, Any]:
@@ -109,19 +154,21 @@ class Run:
         if self.start == 0:
             self.recorder.hyperparameters(self._hyperparameters(), OmegaConf.to_yaml(self.settings))
         status = "failed"
-        try:
-            with signals_to(self._ask_to_stop):
+        with signals_to(self._ask_to_stop):
+            try:
                 status = self.train()
-        except (Interrupted, KeyboardInterrupt):
-            status = "interrupted"
-            raise
-        except Exception:
-            log.exception("the run failed")
-            raise
-        finally:
-            summary = self._summary(status, time.perf_counter() - started)
-            self.recorder.summary(summary)
-        self._report(summary)
+            except (Interrupted, KeyboardInterrupt):
+                status = "interrupted"
+                raise
+            except Exception:
+                log.exception("the run failed")
+                raise
+            finally:
+                summary = self._summary(status, time.perf_counter() - started)
+                self.recorder.summary(summary)
+            self._report(summary)
+        if self.signal is not None:  # it came when all steps were made
+            raise Interrupted(128 + self.signal)
         return summary
 
     def train(self) -> str:
@@ -146,14 +193,19 @@ class Run:
                     self.watch.probe_if_due(step.index, bar.console)
                     if step.index % self.settings["validate_every"] == 0:
                         self._validate(step.index)
-                    if step.index % self.settings["log_every"] == 0 or step.index == steps - 1:
+                    self.lost = 0 if math.isfinite(step.loss) else step.lost + 1
+                    if step.index % self.settings["log_every"] == 0:
+                        self._log_step(step, bar)
+                    elif step.index == steps - 1:
+                        sizes, logged = self.recorder.sizes(), self.logged[:2]
+                        self.longer = {"sizes": sizes, "logged": logged}
                         self._log_step(step, bar)
             except Diverged as diverged:
                 log.warning("diverged: %s", diverged)
                 status = "diverged"
         self._log_update()
         if status == "completed" and self.settings["checkpoint_every"] is not None:
-            self._save(0)
+            self._save(self.lost)
         self._validate(self.tally.updates)
         self.watch.finish(self.tally.updates)
         return status
@@ -174,7 +226,6 @@ class Run:
         """Write a resume point after so many updates, none of the next step's records made."""
         facts = {
             "tally": asdict(self.tally),
-            "logged": self.logged[:2],
             "lost": lost,
             "validation": self.validation,
             "gradient": self.watch.gradient,
@@ -185,23 +236,18 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "facts": json.dumps(facts),
             "sizes": self.recorder.sizes(),
+            "logged": self.logged[:2],
+            "longer": self.longer,
         }
         checkpoint.save(self.recorder.folder, state)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take a run up at a resume point. Raises SettingError where it has made more updates."""
-        self.start = state["updates"]
-        if self.start > self.settings["steps"]:
-            raise SettingError(
-                f"steps is {self.settings['steps']}, and the run has made {self.start} already; "
-                f"allowed: at least so many"
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Take the records up at the resume point that model and optimizer are in."""
+        self.start, self.longer = state["updates"], state["longer"]
         facts = json.loads(state["facts"])
         self.tally = Tally(**facts["tally"])
         self.lost, self.validation = facts["lost"], facts["validation"]
-        self.logged = (*facts["logged"], time.perf_counter())
+        self.logged = (*state["logged"], time.perf_counter())
         self.watch.restore(facts["gradient"])
 
     def _train_batch(self, step: int) -> Batch:
@@ -274,7 +320,7 @@ class Run:
         """Tell on the screen what came out."""
         tell = partial(self.console.print, highlight=False, soft_wrap=True)
         if summary["status"] == "diverged":
-            tell(f"[bold]diverged[/]: after {self.tally.updates} steps the loss is not finite")
+            tell(f"diverged: after {self.tally.updates} steps the loss is not finite", style="bold")
         tell(screen.closing_table(summary, self.validation["skill"] is None))
         tell(screen.examples_table(self._examples()))
         tell(screen.norms_line(self.tally))

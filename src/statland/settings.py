@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ def number(
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     inside = (
         is_number
-        and math.isfinite(value)
+        and abs(value) <= sys.float_info.max  # an int may be beyond, and nan is not
         and least <= value <= most
         and (above is None or value > above)
         and (below is None or value < below)

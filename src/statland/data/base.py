@@ -48,7 +48,7 @@ class Market(ABC):
 def check_ages(min_days: int, max_days: int, fewest: int = 1) -> tuple[int, int]:
     """The ages of the youngest and the oldest company; raises SettingError where they cannot be."""
     whole("data.min_days", min_days, fewest)
-    whole("data.max_days", max_days, fewest)
+    whole("data.max_days", max_days, fewest, 10**9)
     if max_days < min_days:
         raise SettingError(
             f"data.max_days {max_days} is shorter than data.min_days {min_days}; "
@@ -62,7 +62,7 @@ class SyntheticMarket(Market):
 
     def __init__(self, min_days: int, max_days: int, batch_size: int, seed: int) -> None:
         self.min_days, self.max_days = check_ages(min_days, max_days, self.fewest_days)
-        self.batch_size = whole("data.batch_size", batch_size, 1)
+        self.batch_size = whole("data.batch_size", batch_size, 1, 10**9)
         if max_days * max(batch_size, VALIDATION_COMPANIES) > MOST_PRICES:
             raise SettingError(
                 f"data.max_days {max_days} of data.batch_size {batch_size} are too many prices for "

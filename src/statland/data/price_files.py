@@ -17,6 +17,9 @@ CLOSE = ("adj close", "adjclose", "adj_close", "adjusted close", "close")  # the
 SYMBOL = ("symbol", "ticker")
 
 
+MOST_COLUMNS = 10_000
+
+
 class PriceFileError(SettingError):
     """A price file that cannot be used; the message names the file, the row and the column."""
 
@@ -72,6 +75,8 @@ def read_file(path: Path) -> list[Closes]:
 
 def _table(path: Path) -> pd.DataFrame:
     """The file as text by line, blank lines left out; its header gives the column names."""
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise PriceFileError(f"{path}: no file")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -82,6 +87,8 @@ def _table(path: Path) -> pd.DataFrame:
         raise PriceFileError(f"{path}: not a text file (it has NUL bytes)")
     if not text.strip():
         raise PriceFileError(f"{path}, row 1: the file is empty")
+    if text.split("\n", 1)[0].count(",") > MOST_COLUMNS:
+        raise PriceFileError(f"{path}, row 1: more than {MOST_COLUMNS} columns")
     try:
         table = pd.read_csv(
             io.StringIO(text), header=None, dtype=str, na_filter=False, skip_blank_lines=False
@@ -92,6 +99,8 @@ def _table(path: Path) -> pd.DataFrame:
     table = table.fillna("")
     table.index += 1
     table = table[(table != "").any(axis=1)]
+    if table.empty:
+        raise PriceFileError(f"{path}, row 1: no header, all cells are empty")
     header, table = [str(cell).strip().strip("<>") for cell in table.iloc[0]], table.iloc[1:]
     table.columns = header
     return table

@@ -43,9 +43,9 @@ class Stocks(Market):
         seed: int,
     ) -> None:
         self.min_days, self.max_days = check_ages(min_days, max_days)
-        self.batch_size = whole("data.batch_size", batch_size, 1)
+        self.batch_size = whole("data.batch_size", batch_size, 1, 10**9)
         fraction = number("data.validation_fraction", validation_fraction, above=0, below=1)
-        self.validation_samples = whole("data.validation_samples", validation_samples, 1)
+        self.validation_samples = whole("data.validation_samples", validation_samples, 1, 10**9)
         self.seed = whole("seed", seed, 0)
         if path is not None and (not isinstance(path, str) or not path.strip()):
             raise SettingError(f"data.path is {path!r}; allowed: a folder")

@@ -61,7 +61,7 @@ def chrono(model: RecurrentModel, max_span: int) -> None:
     A unit with forget bias log u keeps its memory for about u days.
     C. Tallec and Y. Ollivier, "Can recurrent neural networks warp time?", ICLR 2018.
     """
-    whole("model.init.max_span", max_span, 2)
+    whole("model.init.max_span", max_span, 2, 10**9)
     for index in range(model.num_layers):
         days = torch.empty(model.hidden_size).uniform_(1, max(1, max_span - 1))
         _set_gate_bias(model, index, "forget", days.log())
