@@ -277,3 +277,28 @@ def test_the_command_writes_a_table_figures_and_one_page(folder: Path) -> None:
     )
     assert nothing.returncode == 1
     assert nothing.stderr == f"error: no run in {empty}\n"
+
+
+def test_values_of_any_kind_can_be_compared(tmp_path: Path) -> None:
+    """Lists, and texts that look like markup."""
+    overrides = ("steps=1", "probe_every=null", "data.max_days=6")
+    for name, more in {
+        "a": "+optimizer.betas=[0.9,0.99]",
+        "b": "+optimizer.betas=[0.8,0.9]",
+        "[/b]": "optimizer.lr=0.1",
+    }.items():
+        ran(tmp_path / name, *overrides, more)
+    command = [sys.executable, str(ROOT / "scripts/compare.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "[0.9, 0.99]" in done.stdout
+    assert (tmp_path / "compare.html").exists()
+    (tmp_path / "file").touch()
+    command += ["--output", str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*allowed: another --output\n", done.stderr)
+    command = [sys.executable, str(ROOT / "scripts/compare.py"), "nope"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "nope: no such folder; allowed: sweep or run folders" in done.stderr

@@ -56,6 +56,8 @@ OF_HYDRA = {
     "=5": "=5 sets nothing; allowed: KEY=VALUE",
     "data.max_days=[5": "data.max_days=[5 cannot be read: ",
     "+seed=3": "An item is already at 'seed'",
+    "-m seed=interval(1,2)": "does not support sweep type",
+    "--config-name nope": "Cannot find primary config 'nope'",
     "hydra.run.dir=null": "hydra.run.dir=null",
     # sweeps without -m
     "model=rnn,lstm": "model=rnn,lstm is a sweep; allowed: with -m, or one value",
@@ -108,6 +110,13 @@ OF_OURS = {
     "resume=nowhere": "resume is nowhere, which is no run folder",
     "-m resume=nowhere seed=1,2": "resume is nowhere; allowed: without -m",
     "-m seed=1,2 steps=-1": "no job of the sweep can begin: steps is -1; allowed",
+    "~seed": "hydra.run.dir: Interpolation key 'seed' not found",
+    "hydra.job.chdir=true": "hydra.job.chdir and hydra.output_subdir are set; allowed",
+    "hydra.run.dir=x/y/z/w seed=-1": "seed is -1",
+    "clip_norm=1" + "0" * 400: "allowed: a finite number above 0",
+    "data.noise=1" + "0" * 400: "allowed: a finite number at least 0",
+    "-m seed=range(0,0)": "no job of the sweep can begin: it has none",
+    "-m seed=glob(*)": "no job of the sweep can begin: it has none",
     "-m seed=": "no job of the sweep can begin: seed is ''; allowed",
 }
 

@@ -1,5 +1,6 @@
 """Price files as people have them, and every way in which one can be broken."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -45,6 +46,8 @@ BAD = {
     "NUL bytes": (b"Date,Close\n2020-01-02,\x0010\n", "not a text file"),
     "UTF-16": (PLAIN.encode("utf-16"), "not a text file"),
     "empty file": (b"", "row 1: the file is empty"),
+    "commas alone": (b",,,\n,,,\n", "row 1: no header, all cells are empty"),
+    "too many columns": (b"Date,Close" + b",x" * 10_001 + b"\n", "more than 10000 columns"),
     "header alone": (b"Date,Close\n", "row 2: no prices"),
     "no date column": (b"Day,Close\n2020-01-02,1\n", "row 1: no column Date; its columns are Day"),
     "no close column": (b"Date,Price\n2020-01-02,1\n", "row 1: no column Close or Adj Close"),
@@ -135,6 +138,12 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Symbol,Date,Close\nX,2020-01-02,1\n")
     (tmp_path / "X.CSV").write_text(PLAIN)
     with pytest.raises(PriceFileError, match="company X is in"):
+        read_folder(tmp_path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(PriceFileError, match=r"pipe\.csv: no file"):
         read_folder(tmp_path)
 
 

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from statland.folders import forget_sweep
 from statland.settings import SettingError, did_you_mean
+from statland.stopping import Interrupted, ignore_signals
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,9 @@ def told_in_one_line() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print it and exit by itself
     try:
         yield
+    except Interrupted:
+        ignore_signals()  # all is saved: a second Ctrl-C would only show a traceback
+        raise
     except KeyboardInterrupt:  # before or after the training, which saves
         sys.exit(130)
     except Exception as error:

@@ -32,6 +32,12 @@ def signals_to(handler: Callable[[int, object], None]) -> Iterator[None]:
             signal.signal(number, before)
 
 
+def ignore_signals() -> None:
+    """Let nothing disturb a process that is about to end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def stop_workers_on_signal() -> None:
     """Let SIGINT and SIGTERM end a sweep once the jobs in its worker processes have saved.
 
