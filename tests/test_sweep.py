@@ -139,6 +139,33 @@ def test_a_signal_stops_a_sweep_and_the_same_command_goes_on(
         same_run(tmp_path / "whole/runs/s" / job, stopped / job)
 
 
+def test_the_same_sweep_twice_at_once_shares_the_jobs(tmp_path: Path) -> None:
+    """What one of them trains the other leaves alone."""
+    command = ("seed=0,1", "steps=800", "data.max_days=8", "log_every=5", "probe_every=null")
+    command += ("checkpoint_every=20", "sweep=s")
+    (tmp_path / "whole").mkdir()
+    assert sweep(tmp_path / "whole", *command).returncode == 0
+    jobs = [tmp_path / "runs/s" / name for name in ("0-seed=0", "1-seed=1")]
+    arguments = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *command]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as first:
+        metrics = jobs[0] / "metrics.csv"
+        while not (metrics.exists() and "\n50," in metrics.read_text()):
+            assert first.poll() is None, first.communicate()
+            time.sleep(0.002)
+        first.send_signal(signal.SIGSTOP)
+        second = sweep(tmp_path, *command)
+        assert second.returncode == 0, second.stderr
+        assert "0-seed=0: another process is training it" in second.stdout
+        assert statuses(tmp_path / "runs/s") == {"1-seed=1": "completed"}
+        first.send_signal(signal.SIGCONT)
+        out, _ = first.communicate(timeout=120)
+    assert first.returncode == 0
+    assert "1-seed=1: completed before" in out
+    for job in jobs:
+        same_run(tmp_path / "whole/runs/s" / job.name, job)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("to_all", [True, False], ids=["group", "parent"])
