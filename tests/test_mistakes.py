@@ -100,7 +100,7 @@ OF_OURS = {
     "+optimizer.foreach=true": "`fused` and `foreach`",
     "data.max_days=3": "data.max_days 3 is shorter than data.min_days 5",
     "data.max_days=1000000000": "too many prices for a batch; allowed: at most",
-    "data.batch_size=0": "data.batch_size is 0; allowed: a whole number at least 1",
+    "data.batch_size=0": "data.batch_size is 0; allowed: a whole number from 1 to 1000000000",
     "data=recall data.filler=esay": "allowed: easy, hard; did you mean easy?",
     "data=garch data.alpha=0.5 data.beta=0.5": "a sum below 1",
     "data=stocks data.path=nowhere": "nowhere: no such folder",
