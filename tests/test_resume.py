@@ -111,7 +111,7 @@ def test_killed_at_random_moments(model: str, market: str, tmp_path: Path) -> No
 def test_a_signal_ends_the_step_saves_and_says_so(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
-    command = (*SMALL, "steps=3000", "checkpoint_every=10000")
+    command = (*SMALL, "steps=1500", "checkpoint_every=10000")
     assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
     with start(tmp_path, *command, "hydra.run.dir=stopped") as process:
         wait_for(tmp_path / "stopped/metrics.csv", "\n50,", process)
@@ -211,7 +211,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[Path]:
     """The folder of a run that is stopped in its middle, before its first checkpoint."""
-    command = (*SMALL, "steps=3000", "checkpoint_every=2000", "hydra.run.dir=a")
+    command = (*SMALL, "steps=800", "checkpoint_every=700", "hydra.run.dir=a")
     with start(tmp_path, *command) as process:
         wait_for(tmp_path / "a/metrics.csv", "\n50,", process)
         process.send_signal(signal.SIGSTOP)
