@@ -70,7 +70,7 @@ def same_run(a: Path, b: Path) -> None:
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    command = ("model=lstm", *SMALL, "steps=1500", "checkpoint_every=50")
+    command = ("model=lstm", *SMALL, "steps=800", "checkpoint_every=50")
     assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
     with start(tmp_path, *command, "hydra.run.dir=killed") as process:
         wait_for(tmp_path / "killed/metrics.csv", "\n65,", process)
@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     same_run(tmp_path / "whole", tmp_path / "killed")
     assert json.loads((tmp_path / "killed/summary.json").read_text())["status"] == "completed"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
-    assert "after 1500 updates" in (tmp_path / "killed/train.log").read_text()
+    assert "after 800 updates" in (tmp_path / "killed/train.log").read_text()
 
 
 @pytest.mark.slow
@@ -107,7 +107,10 @@ def test_killed_at_random_moments(model: str, market: str, tmp_path: Path) -> No
     same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
+)
 def test_a_signal_ends_the_step_saves_and_says_so(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:

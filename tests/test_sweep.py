@@ -108,7 +108,10 @@ def test_a_sweep_survives_a_failure_and_repeats_only_what_is_missing(tmp_path: P
     assert {p: p.read_bytes() for p in kept} == kept
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_signal_stops_a_sweep_and_the_same_command_goes_on(
     number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
