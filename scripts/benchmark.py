@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from statland import benchmark
-from statland.build import prepare_process
+from statland.training.build import prepare_process
 
 TABLES = {
     "hand-written RNN, forward and backward": lambda s: benchmark.hand_written_rnn(10 * s),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from statland import comparison
-from statland.page import page
+from statland.report import comparison, load
+from statland.report.page import page
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     console = Console(markup=False, width=None if sys.stdout.isatty() else 180)
     if absent := [str(path) for path in arguments.runs if not path.is_dir()]:
         parser.error(f"{', '.join(absent)}: no such folder; allowed: sweep or run folders")
-    runs = comparison.load(*arguments.runs)
+    runs = load(*arguments.runs)
     for line in runs.attrs["skipped"]:
         console.print(f"skipped {line}", soft_wrap=True)
     if runs.empty:

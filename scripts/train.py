@@ -3,13 +3,13 @@
 import hydra
 from omegaconf import DictConfig
 
-from statland.mistakes import told_in_one_line
+from statland.command.mistakes import told_in_one_line
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
 def train(config: DictConfig) -> None:
     """Hand the composed config to the bench."""
-    from statland.job import main  # here, not above: --help should not wait for torch
+    from statland.command.job import main  # here, not above: --help should not wait for torch
 
     main(config)
 

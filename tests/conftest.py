@@ -6,11 +6,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from statland.build import build, check
 from statland.data.base import Market
 from statland.models.base import RecurrentModel
-from statland.run import run
+from statland.records import checkpoint
+from statland.training.build import build, check
+from statland.training.run import run
 
 ROOT = Path(__file__).parents[1]
 MODELS = sorted(path.stem for path in (ROOT / "configs/model").glob("*.yaml"))
@@ -36,6 +38,29 @@ def ran(folder: Path, *overrides: str) -> dict:
     pairs = (override.split("=", 1) for override in overrides if "=" in override)
     chosen |= {key: value for key, value in pairs if key in chosen}
     return run(composed(*overrides), folder, chosen)
+
+
+def same_run(a: Path, b: Path) -> None:
+    """Weights, optimizer, metrics (speed apart), flow and TensorBoard: bit for bit."""
+    rows = [
+        [row for row in (f / "metrics.csv").read_text().splitlines() if ",speed/" not in row]
+        for f in (a, b)
+    ]
+    assert rows[0] == rows[1]
+    assert (a / "gradient_flow.csv").read_bytes() == (b / "gradient_flow.csv").read_bytes()
+    states = [checkpoint.load(f) for f in (a, b)]
+    assert states[0]["updates"] == states[1]["updates"]
+    for name, weight in states[0]["model"].items():
+        assert torch.equal(weight, states[1]["model"][name])
+    for one, other in zip(*(s["optimizer"]["state"].values() for s in states), strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    boards = [EventAccumulator(str(f), {"scalars": 0}).Reload() for f in (a, b)]
+    assert boards[0].Tags()["scalars"] == boards[1].Tags()["scalars"]
+    for tag in boards[0].Tags()["scalars"]:
+        curves = [[(s.step, s.value) for s in board.Scalars(tag)] for board in boards]
+        if tag.startswith("speed/"):
+            curves = [[step for step, _ in curve] for curve in curves]
+        assert repr(curves[0]) == repr(curves[1])
 
 
 @pytest.fixture(params=MODELS)

@@ -20,15 +20,15 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from statland.batch import Batch
-from statland.build import build, prepare_process
 from statland.data.base import Market
 from statland.models.base import SequenceModel, at_last_day
 from statland.models.init import default
 from statland.models.lstm import LSTM
 from statland.models.rnn import RNN
 from statland.models.rnn_cell import RNNCell
-from statland.recorder import Recorder
-from statland.run import Run
+from statland.records.recorder import Recorder
+from statland.training.build import build, prepare_process
+from statland.training.run import Run
 
 ROOT = Path(__file__).parents[2]
 

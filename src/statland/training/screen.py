@@ -15,8 +15,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from statland.evaluation import EXACT
-from statland.fit import Step, Tally
+from statland.training.evaluation import EXACT
+from statland.training.fit import Step, Tally
 
 
 class Bar(Progress):

@@ -13,10 +13,10 @@ import torch
 from conftest import MARKETS, MODELS, OPTIMIZERS, built, composed, ran
 from omegaconf import DictConfig, OmegaConf
 
-from statland import run as run_module
-from statland.build import KEYS, check
-from statland.evaluation import baselines
 from statland.settings import SettingError
+from statland.training import run as run_module
+from statland.training.build import KEYS, check
+from statland.training.evaluation import baselines
 
 QUICK = ("steps=4", "log_every=2", "validate_every=3", "probe_every=2", "data.max_days=8")
 

@@ -14,16 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, composed, ran
+from conftest import ROOT, composed, ran, same_run
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from statland import checkpoint
-from statland.checkpoint import CheckpointError
-from statland.job import resume
-from statland.recorder import read_summary
-from statland.run import Run, run
+from statland.command.job import resume
+from statland.records import checkpoint
+from statland.records.checkpoint import CheckpointError
+from statland.records.recorder import read_summary
 from statland.settings import SettingError
+from statland.training.run import Run, run
 
 TRAIN = [sys.executable, str(ROOT / "scripts/train.py")]
 SMALL = ("data.max_days=8", "log_every=5", "validate_every=30", "probe_every=40")
@@ -44,29 +43,6 @@ def wait_for(path: Path, words: str, process: subprocess.Popen[str]) -> None:
     while not (path.exists() and words in path.read_text()):
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
-
-
-def same_run(a: Path, b: Path) -> None:
-    """Weights, optimizer, metrics (speed apart), flow and TensorBoard: bit for bit."""
-    rows = [
-        [row for row in (f / "metrics.csv").read_text().splitlines() if ",speed/" not in row]
-        for f in (a, b)
-    ]
-    assert rows[0] == rows[1]
-    assert (a / "gradient_flow.csv").read_bytes() == (b / "gradient_flow.csv").read_bytes()
-    states = [checkpoint.load(f) for f in (a, b)]
-    assert states[0]["updates"] == states[1]["updates"]
-    for name, weight in states[0]["model"].items():
-        assert torch.equal(weight, states[1]["model"][name])
-    for one, other in zip(*(s["optimizer"]["state"].values() for s in states), strict=True):
-        assert all(torch.equal(one[key], other[key]) for key in one)
-    boards = [EventAccumulator(str(f), {"scalars": 0}).Reload() for f in (a, b)]
-    assert boards[0].Tags()["scalars"] == boards[1].Tags()["scalars"]
-    for tag in boards[0].Tags()["scalars"]:
-        curves = [[(s.step, s.value) for s in board.Scalars(tag)] for board in boards]
-        if tag.startswith("speed/"):
-            curves = [[step for step, _ in curve] for curve in curves]
-        assert repr(curves[0]) == repr(curves[1])
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:

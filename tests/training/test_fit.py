@@ -8,7 +8,7 @@ from conftest import built
 from torch import nn
 
 from statland.batch import Batch
-from statland.fit import PATIENCE, Diverged, fit, gradient_norm
+from statland.training.fit import PATIENCE, Diverged, fit, gradient_norm
 
 
 def test_the_loop_is_plain_gradient_descent() -> None:

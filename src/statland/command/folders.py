@@ -17,9 +17,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from statland.lock import FolderTaken, take
+from statland.records.lock import FolderTaken, take
 from statland.settings import SettingError
-from statland.stopping import stop_workers_on_signal
+from statland.training.stopping import stop_workers_on_signal
 
 # What may stand in a folder's name on any system, and what TensorBoard shows as it is.
 SAFE = re.compile(r"[A-Za-z0-9._+-]{1,40}")
@@ -77,7 +77,8 @@ class RunFolders(Callback):
         """Print a table of all runs of the sweep; exit with status 1 where one has failed."""
         from rich.console import Console
 
-        from statland.comparison import load, runs_table
+        from statland.report import load
+        from statland.report.comparison import runs_table
 
         folder = Path(config.hydra.sweep.dir)
         runs = load(folder)
@@ -125,7 +126,7 @@ def _refuse_if_all_are_wrong(overrides: list[Override], of_hydra: list[str]) -> 
     """
     import torch  # not above: --help should not wait for it
 
-    from statland.build import build, check
+    from statland.training.build import build, check
 
     texts = {}  # of the same key the last one holds
     for override in overrides:

@@ -7,8 +7,8 @@ import torch
 from conftest import built
 
 from statland.batch import Batch
+from statland.gradients.probe import largest_lyapunov_exponents, measure, probe_batch, verdict
 from statland.gradients.spectrum import lyapunov_spectrum
-from statland.probe import largest_lyapunov_exponents, measure, probe_batch, verdict
 
 
 def test_the_probe_batch_is_of_the_oldest_quarter() -> None:

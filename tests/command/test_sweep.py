@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, composed
+from conftest import ROOT, composed, same_run
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from test_resume import same_run
 
-from statland import checkpoint
-from statland.build import build, check
-from statland.folders import LONGEST, folder_name
+from statland.command.folders import LONGEST, folder_name
+from statland.records import checkpoint
+from statland.training.build import build, check
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
 TINY = ("steps=2", "data.max_days=6", "probe_every=null")

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.progress import track
 from yaml import YAMLError
 
-from statland.recorder import read_summary
+from statland.records.recorder import read_summary
 from statland.settings import flatten
 
 # A run has solved its market when its loss is below this share of the best baseline's.

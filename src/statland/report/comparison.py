@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from statland.evaluation import EXACT
-from statland.results import curve_of, profiles_of
-from statland.results import load as load
+from statland.records.results import curve_of, profiles_of
+from statland.training.evaluation import EXACT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -163,7 +162,7 @@ def contests(runs: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:
 
 def figures(runs: pd.DataFrame) -> dict[str, "Figure"]:
     """Every figure that the runs allow, by name: curves, profiles, and a grid of two settings."""
-    from statland import figures as draw  # importing matplotlib takes a second
+    from statland.report import figures as draw  # importing matplotlib takes a second
 
     drawn = {}
     panels: dict[str, dict[str, list[Any]]] = {}

@@ -20,13 +20,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from statland.folders import forget_sweep
+from statland.command.folders import forget_sweep
 from statland.settings import SettingError, did_you_mean
-from statland.stopping import Interrupted, ignore_signals
+from statland.training.stopping import Interrupted, ignore_signals
 
 log = logging.getLogger(__name__)
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 # Whether whoever gave the command wants tracebacks, where one line would do.
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"

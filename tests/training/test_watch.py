@@ -8,9 +8,9 @@ import torch
 from conftest import built
 from rich.console import Console
 
-from statland import watch
-from statland.recorder import Recorder
-from statland.watch import GradientWatch
+from statland.records.recorder import Recorder
+from statland.training import watch
+from statland.training.watch import GradientWatch
 
 
 def watching(folder: Path, steps: int = 100, every: int | None = 1) -> GradientWatch:

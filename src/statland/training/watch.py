@@ -11,10 +11,16 @@ from rich.console import Console
 from torch import Tensor
 
 from statland.batch import Batch
+from statland.gradients.probe import (
+    Probed,
+    largest_lyapunov_exponents,
+    measure,
+    probe_batch,
+    verdict,
+)
 from statland.gradients.spectrum import linear_decay
 from statland.models.base import RecurrentModel
-from statland.probe import Probed, largest_lyapunov_exponents, measure, probe_batch, verdict
-from statland.recorder import Recorder, read_flow
+from statland.records.recorder import Recorder, read_flow
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +119,7 @@ class GradientWatch:
 
     def _draw(self) -> None:
         """Draw the profile, first and last, and the heatmap of the course between them."""
-        from statland import figures  # importing matplotlib takes a second
+        from statland.gradients import figures  # importing matplotlib takes a second
 
         step = self.last.step
         title = f"how far back the gradient reaches: {self.name}"

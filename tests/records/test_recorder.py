@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from statland.gradients.flow import profile
-from statland.recorder import Recorder
+from statland.records.recorder import Recorder
 from statland.settings import SettingError
 
 VALUES = [1.5, -2e-30, 1e30, 1e300, math.inf, -math.inf, 0.0, 0.1 + 0.2]

@@ -15,14 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
-from statland import screen
-from statland.folders import remove_new
-from statland.lock import FolderTaken, release
-from statland.mistakes import FULL_ERROR, end_if_disk_is_full
-from statland.recorder import read_summary, strict, write_summary
-from statland.run import MACHINE, run
+from statland.command.folders import remove_new
+from statland.command.mistakes import FULL_ERROR, end_if_disk_is_full
+from statland.records.lock import FolderTaken, release
+from statland.records.recorder import read_summary, strict, write_summary
 from statland.settings import SettingError, flatten
-from statland.stopping import Interrupted, leave_worker
+from statland.training import screen
+from statland.training.run import MACHINE, run
+from statland.training.stopping import Interrupted, leave_worker
 
 log = logging.getLogger(__name__)
 

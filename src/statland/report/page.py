@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from statland.comparison import constants, fold, forecast, told, verdicts
+from statland.report.comparison import constants, fold, forecast, told, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from conftest import built
 from torch import Tensor, nn
 
 from statland.batch import Batch, pad
-from statland.evaluation import baselines, evaluate, skill
+from statland.training.evaluation import baselines, evaluate, skill
 
 
 class Says(nn.Module):

@@ -13,20 +13,20 @@ import pandas as pd
 import pytest
 from conftest import ROOT, ran
 
-from statland.comparison import (
+from statland.records.recorder import write_summary
+from statland.report import load
+from statland.report.comparison import (
     constants,
     contests,
     figures,
     fold,
     forecast,
-    load,
     runs_table,
     told,
     varying,
     verdicts,
 )
-from statland.page import page
-from statland.recorder import write_summary
+from statland.report.page import page
 
 
 def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: Any) -> None:

@@ -13,7 +13,7 @@ from conftest import MARKETS, ROOT, built
 from statland.data.base import Market
 from statland.data.statland import RULES
 from statland.data.stocks import Stocks, full_batches
-from statland.evaluation import baselines
+from statland.training.evaluation import baselines
 
 
 def market(name: str, *overrides: str) -> Market:

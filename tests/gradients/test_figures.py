@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from statland.figures import heatmap_figure, profile_figure
+from statland.gradients.figures import heatmap_figure, profile_figure
 from statland.gradients.flow import profile
-from statland.probe import Probed
+from statland.gradients.probe import Probed
 
 
 def probed(step: int, decay: float, lags: int = 50) -> Probed:
@@ -92,5 +92,6 @@ def png_size(figure: Figure) -> tuple[int, int]:
 
 
 def test_no_pyplot() -> None:
-    code = "import sys, statland.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    modules = "statland.gradients.figures, statland.report.figures"
+    code = f"import sys, {modules}; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,9 +11,9 @@ import torch
 from conftest import composed, ran
 from test_resume import same_run
 
-from statland import checkpoint
-from statland.comparison import load
-from statland.run import run
+from statland.records import checkpoint
+from statland.report import load
+from statland.training.run import run
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

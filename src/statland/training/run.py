@@ -14,20 +14,21 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from statland import checkpoint, screen
 from statland.batch import Batch
-from statland.build import build, check, device_of, prepare_process
 from statland.data.base import Market
-from statland.evaluation import baselines, evaluate, skill
-from statland.fit import Diverged, Step, Tally, fit
 from statland.gradients.norms import log10, parameter_norms, update_ratios
-from statland.lock import release, take
 from statland.models.base import RecurrentModel
-from statland.provenance import provenance
-from statland.recorder import Recorder, check_records, discard, read_flow, read_summary
+from statland.records import checkpoint
+from statland.records.lock import release, take
+from statland.records.provenance import provenance
+from statland.records.recorder import Recorder, check_records, discard, read_flow, read_summary
 from statland.settings import SettingError, flatten
-from statland.stopping import Interrupted, signals_to
-from statland.watch import GradientWatch
+from statland.training import screen
+from statland.training.build import build, check, device_of, prepare_process
+from statland.training.evaluation import baselines, evaluate, skill
+from statland.training.fit import Diverged, Step, Tally, fit
+from statland.training.stopping import Interrupted, signals_to
+from statland.training.watch import GradientWatch
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What Hydra and the shell see: jobs, folders, mistakes."""
