@@ -16,13 +16,13 @@ class SettingError(ValueError):
         super().__init__(" ".join(printable.split()))
 
 
-def whole(key: str, value: object, least: int, most: int | None = None) -> int:
+def integer(key: str, value: object, least: int, most: float | None = None) -> int:
     """Return `value` if it is a whole number from `least` to `most`, else raise SettingError."""
     limits = f"at least {least}" if most is None else f"from {least} to {most}"
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    if not is_whole or value < least or (most is not None and value > most):
-        raise SettingError(f"{key} is {value!r}; allowed: a whole number {limits}")
-    return value
+    most = math.inf if most is None else most
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        return value
+    raise SettingError(f"{key} is {value!r}; allowed: a whole number {limits}")
 
 
 def number(
@@ -38,27 +38,26 @@ def number(
 
     `least` and `most` are allowed themselves; `above` and `below` are not.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = (
-        is_number
-        and abs(value) <= sys.float_info.max  # an int may be beyond, and nan is not
-        and least <= value <= most
-        and (above is None or value > above)
-        and (below is None or value < below)
-    )
-    if not inside:
-        bounds = []
-        if above is not None:
-            bounds.append(f"above {above:g}")
-        if least > -math.inf:
-            bounds.append(f"at least {least:g}")
-        if below is not None:
-            bounds.append(f"below {below:g}")
-        if most < math.inf:
-            bounds.append(f"at most {most:g}")
-        allowed = " ".join(["a finite number", " and ".join(bounds)]).strip()
-        raise SettingError(f"{key} is {value!r}; allowed: {allowed}")
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        inside = (
+            abs(value) <= sys.float_info.max  # an int may be beyond, and nan is not
+            and least <= value <= most
+            and (above is None or value > above)
+            and (below is None or value < below)
+        )
+        if inside:
+            return float(value)
+    bounds = []
+    if above is not None:
+        bounds.append(f"above {above:g}")
+    if least > -math.inf:
+        bounds.append(f"at least {least:g}")
+    if below is not None:
+        bounds.append(f"below {below:g}")
+    if most < math.inf:
+        bounds.append(f"at most {most:g}")
+    allowed = " ".join(["a finite number", " and ".join(bounds)]).strip()
+    raise SettingError(f"{key} is {value!r}; allowed: {allowed}")
 
 
 def choice(key: str, value: object, allowed: Iterable[str]) -> str:

@@ -8,14 +8,16 @@ import torch
 from conftest import built
 from torch import Tensor, nn
 
-from statland.gradients.flow import (
+from statland.gradients import (
+    Recurrence,
     decay_per_day,
     first_to_last,
     gradient_flow,
     profile,
     reach_days,
 )
-from statland.models.base import RecurrentModel, at_last_day, unroll
+from statland.gradients.reach import middle
+from statland.models.base import RecurrentModel, SequenceModel, at_last_day, unroll
 from statland.models.init import default
 from statland.models.lstm import LSTM
 from statland.models.rnn import RNN
@@ -34,12 +36,6 @@ def squared(y: Tensor):
     return lambda prediction: (prediction - y).square().mean(1)
 
 
-@pytest.fixture(params=[1, 2])
-def model(model_name: str, request: pytest.FixtureRequest) -> RecurrentModel:
-    overrides = (f"model={model_name}", "model.hidden_size=6")
-    return built(*overrides, f"model.num_layers={request.param}")[1].double()
-
-
 def by_autograd(
     model: RecurrentModel, x: Tensor, lengths: Tensor, y: Tensor, company: int
 ) -> dict[str, Tensor]:
@@ -56,13 +52,13 @@ def by_autograd(
     return {"state": at_states, **(parts if len(parts) > 1 else {}), "x": x.grad[0]}
 
 
-def test_flow_times_error_is_the_gradient_by_autograd(model: RecurrentModel) -> None:
+def test_flow_times_error_is_the_gradient_by_autograd(recurrent: RecurrentModel) -> None:
     """Every lag, every company of a ragged batch, through h, through c and to x."""
     x, lengths, y = data()
-    flow = gradient_flow(model, x, lengths, squared(y))
+    flow = gradient_flow(recurrent, x, lengths, squared(y))
     assert not flow.lost.any()
     for company, age in enumerate(lengths.tolist()):
-        expected = by_autograd(model, x, lengths, y, company)
+        expected = by_autograd(recurrent, x, lengths, y, company)
         assert set(expected) == set(flow.log10)
         for name, gradients in expected.items():
             found = 10 ** (flow.log10[name][company, :age] + flow.log10_error[company])
@@ -71,39 +67,40 @@ def test_flow_times_error_is_the_gradient_by_autograd(model: RecurrentModel) -> 
             assert flow.log10[name][company, age:].isnan().all()
 
 
-def test_flow_times_error_is_the_gradient_by_central_differences(model: RecurrentModel) -> None:
+def test_flow_times_error_is_the_gradient_by_central_differences(recurrent: RecurrentModel) -> None:
     """At the first, a middle and the last day of every company."""
     x, lengths, y = data()
-    flow = gradient_flow(model, x, lengths, squared(y))
+    flow = gradient_flow(recurrent, x, lengths, squared(y))
     with torch.no_grad():
-        states = unroll(model, x)
+        states = unroll(recurrent, x)
     eps = 1e-5
-    nudges = torch.cat([torch.eye(model.state_size), -torch.eye(model.state_size)]).double() * eps
+    nudges = (
+        torch.cat([torch.eye(recurrent.state_size), -torch.eye(recurrent.state_size)]).double()
+        * eps
+    )
     for company, age in enumerate(lengths.tolist()):
         for day in {0, age // 2, age - 1}:
             state = states[day, company] + nudges
             with torch.no_grad():
                 for later in range(day + 1, age):
-                    state = model.cell(x[company, later].expand(len(state), 1), state)
-                losses = (model.readout(state) - y[company]).square().mean(1)
+                    state = recurrent.cell(x[company, later].expand(len(state), 1), state)
+                losses = (recurrent.readout(state) - y[company]).square().mean(1)
             up, down = losses.chunk(2)
             expected = ((up - down) / (2 * eps)).norm().log10()
             found = flow.log10["state"][company, age - 1 - day] + flow.log10_error[company]
             assert abs(10 ** (found - expected) - 1) < 1e-5
 
 
-def test_flow_is_there_wherever_it_should_be(model: RecurrentModel) -> None:
-    x, lengths, y = data(torch.tensor([9, 4, 6, 7]))
-    flow = gradient_flow(model, x, lengths, squared(y))
-    for name, log10 in flow.log10.items():
-        here = log10[~log10.isnan()]
-        if name == "c":
-            assert (log10[:, 0] == -math.inf).all()  # h and c are independent: dp/dc is 0 at lag 0
-            here = log10[:, 1:][~log10[:, 1:].isnan()]
-        assert here.isfinite().all()
+def test_h_and_c_are_independent() -> None:
+    """So at lag 0 dp/dc is 0, and nothing else is on any day."""
+    x, lengths, y = data()
+    flow = gradient_flow(LSTM(1, 1, 6, 2, default).double(), x, lengths, squared(y))
+    assert (flow.log10["c"][:, 0] == -math.inf).all()
+    for log10 in (flow.log10["state"], flow.log10["h"], flow.log10["x"], flow.log10["c"][:, 1:]):
+        assert log10[~log10.isnan()].isfinite().all()
 
 
-def test_the_gradient_at_the_inputs_equals_the_fused_module_s(model: RecurrentModel) -> None:
+def test_the_gradient_at_the_inputs_equals_the_fused_module_s(model: SequenceModel) -> None:
     """An oracle that never steps `cell`: autograd through forward, whatever kernel it takes."""
     x, lengths, y = data()
     x.requires_grad_()
@@ -215,7 +212,7 @@ def test_several_outputs_look_along_the_error() -> None:
     assert at_the_target.log10["state"][0].isfinite().all()
 
 
-def test_a_company_alone_has_the_same_profile(model: RecurrentModel) -> None:
+def test_a_company_alone_has_the_same_profile(model: SequenceModel) -> None:
     x, lengths, y = data()
     together = gradient_flow(model, x, lengths, squared(y))
     for b, age in enumerate(lengths.tolist()):
@@ -227,7 +224,7 @@ def test_a_company_alone_has_the_same_profile(model: RecurrentModel) -> None:
         torch.testing.assert_close(together.log10_error[b], alone.log10_error[0])
 
 
-def test_padding_is_never_looked_at(model: RecurrentModel) -> None:
+def test_padding_is_never_looked_at(model: SequenceModel) -> None:
     x, lengths, y = data()
     padding = torch.arange(x.shape[1]) >= lengths[:, None]
     spoilt = torch.where(padding[..., None], math.nan, x)
@@ -273,6 +270,28 @@ def test_statquest_s_arithmetic(nonlinearity: str, weight: float, days: int) -> 
         longer = gradient_flow(model, torch.rand(1, 1001, 1)).log10["state"][0]
         ratio = 10 ** (longer[1000] - longer[0]).item()
         assert ratio == pytest.approx(published[weight, days], rel=2e-3)
+
+
+@pytest.mark.parametrize("weight", [1e-155, 1e-165, 1e-180, 1e-199, 1e-250])
+def test_a_daily_factor_whose_square_is_no_float(weight: float) -> None:
+    model = scalar(0.5).double()
+    with torch.no_grad():
+        model.layer(0).weight_hh.fill_(weight)
+    found = gradient_flow(model, torch.rand(2, 40, 1).double(), torch.tensor([40, 7]))
+    log10 = found.log10["state"]
+    theory = math.log10(model.output.weight.item()) + math.log10(weight) * torch.arange(40).double()
+    for company, age in enumerate((40, 7)):
+        expected = theory[:age]
+        torch.testing.assert_close(log10[company, :age], expected, rtol=1e-12, atol=0)
+
+
+def test_underflow_from_a_norm_that_is_not_small_is_none() -> None:
+    """Factors of 1e-140 and 1e-190 in turn: their product is no float, neither is near its end."""
+    model = Recurrence(lambda x, s: s * x, initial=torch.ones(1))
+    exponents = torch.tensor([-140.0, -190.0]).repeat(20)
+    log10 = gradient_flow(model, (10 ** exponents.double())[None, :, None]).log10["state"][0]
+    expected = torch.cat([torch.zeros(1), exponents.flip(0)[:-1].cumsum(0)]).double()
+    torch.testing.assert_close(log10, expected, rtol=1e-12, atol=0)
 
 
 def test_a_dead_relu_is_an_exact_zero_and_counted_apart() -> None:
@@ -403,6 +422,28 @@ def test_profile_takes_order_statistics() -> None:
         for q, values in ((0.1, found.p10), (0.5, found.median), (0.9, found.p90)):
             expected = np.quantile(here, q, method="inverted_cdf") if len(here) else math.nan
             assert values[lag].item() == pytest.approx(expected, nan_ok=True)
+
+
+def test_profile_keeps_what_is_infinite() -> None:
+    log10 = torch.tensor([[math.inf, math.inf], [1.0, math.nan], [-math.inf, math.inf]])
+    found = profile(log10)
+    assert found.median.tolist() == [1.0, math.inf]
+    assert found.p90.tolist() == [math.inf, math.inf]
+    assert found.p10.tolist() == [-math.inf, math.inf]
+
+
+def test_the_middle_of_values() -> None:
+    def of(*values: float) -> float:
+        return middle(torch.tensor(values, dtype=torch.float64))
+
+    assert of(3, 1, 2) == 2
+    assert of(4, 1, 2, 3) == 2.5
+    assert of(-math.inf, -math.inf, -math.inf, 1) == -math.inf
+    assert of(-math.inf, -math.inf, 1, 2) == -math.inf
+    assert of(-math.inf, 1, 2) == 1
+    assert of(1, math.inf, math.inf) == math.inf
+    assert math.isnan(of())
+    assert math.isnan(of(1, math.nan, 2))
 
 
 def test_decay_is_the_least_squares_slope() -> None:

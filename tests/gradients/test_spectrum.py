@@ -12,7 +12,6 @@ from statland.gradients.spectrum import (
     largest_singular_value,
     linear_decay,
     lyapunov_spectrum,
-    recurrent_matrices,
     spectral_radius,
 )
 from statland.models.base import RecurrentModel, unroll
@@ -37,9 +36,9 @@ def test_radius_and_singular_value() -> None:
 
 def test_every_recurrent_matrix_by_name() -> None:
     rnn, lstm = RNNCell(1, 1, 4, 2, "tanh", default), LSTM(1, 1, 4, 1, default)
-    assert list(recurrent_matrices(rnn)) == ["weight_hh_l0", "weight_hh_l1"]
-    assert torch.equal(recurrent_matrices(rnn)["weight_hh_l1"], rnn.layer(1).weight_hh)
-    gates = recurrent_matrices(lstm)
+    assert list(rnn.recurrent_matrices()) == ["weight_hh_l0", "weight_hh_l1"]
+    assert torch.equal(rnn.recurrent_matrices()["weight_hh_l1"], rnn.layer(1).weight_hh)
+    gates = lstm.recurrent_matrices()
     assert list(gates) == [f"weight_hh_l0_{gate}" for gate in ("input", "forget", "cell", "output")]
     assert torch.equal(torch.cat(list(gates.values())), lstm.layer(0).weight_hh)
 
@@ -101,6 +100,30 @@ def test_exponents_of_what_overflows_or_dies() -> None:
     assert lyapunov_spectrum(orthogonal(1.0, "tanh"), lost).isnan().all()
 
 
+def test_directions_that_are_forgotten_at_once() -> None:
+    """A matrix of rank one, and a ReLU unit of four that is dead for ever."""
+    model, dead = orthogonal(1.0), RNNCell(1, 1, 4, 1, "relu", default)
+    u = torch.nn.functional.normalize(torch.randn(8, dtype=torch.float64), dim=0)
+    with torch.no_grad():
+        model.layer(0).weight_hh.copy_(0.9 * torch.outer(u, u))
+        dead.layer(0).weight_hh.copy_(0.7 * torch.eye(4))
+        dead.layer(0).weight_ih.fill_(1)
+        dead.layer(0).bias_ih.copy_(torch.tensor([1.0, 1.0, -100.0, 1.0]))
+    found = lyapunov_spectrum(model, torch.rand(3, 1000, 1))
+    # The first day's random direction is a transient, of one day in a thousand.
+    assert found[0].item() == pytest.approx(math.log(0.9), abs=0.01)
+    assert (found[1:] == -math.inf).all()
+    found = lyapunov_spectrum(dead, torch.rand(3, 1000, 1))
+    assert found[:3].tolist() == pytest.approx([math.log(0.7)] * 3, abs=0.01)
+    assert found[3] == -math.inf
+    # A direction that shrinks much faster than another is not forgotten.
+    stiff = orthogonal(1.0)
+    with torch.no_grad():
+        stiff.layer(0).weight_hh.copy_(torch.diag(10.0 ** -torch.arange(8).double()))
+    found = lyapunov_spectrum(stiff, torch.rand(1, 50, 1))
+    assert found.sum().item() == pytest.approx(-28 * math.log(10), rel=1e-6)
+
+
 def test_linear_decay() -> None:
     assert linear_decay(orthogonal(0.5)) == pytest.approx(math.log10(0.5))
     assert linear_decay(orthogonal(2.0, "relu")) == pytest.approx(math.log10(2))
@@ -112,7 +135,9 @@ def test_linear_decay() -> None:
 
 def watched(model: RecurrentModel) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
     x, lengths = torch.rand(3, 7, 1), torch.tensor([7, 2, 5])
-    return activity(model, x, lengths), x, lengths
+    with torch.no_grad():
+        states = unroll(model, x)
+    return activity(model, x, lengths, states), x, lengths
 
 
 def test_activity_of_tanh_and_relu_units() -> None:
@@ -129,20 +154,37 @@ def test_activity_of_tanh_and_relu_units() -> None:
         if nonlinearity == "tanh":
             assert found == pytest.approx(
                 {
-                    "activations/tanh_saturated": (values.abs() > 0.95).double().mean().item(),
-                    "activations/tanh_slope": (1 - values**2).mean().item(),
+                    "units/tanh_saturated": (values.abs() > 0.95).double().mean().item(),
+                    "units/tanh_slope": (1 - values**2).mean().item(),
                 }
             )
-            assert found["activations/tanh_saturated"] >= 0.1
+            assert found["units/tanh_saturated"] >= 0.1
         else:
             dead = (values == 0).all(0).double().mean().item()
             assert dead >= 0.1
             assert found == pytest.approx(
                 {
-                    "activations/relu_active": (values > 0).double().mean().item(),
-                    "activations/relu_dead": dead,
+                    "units/relu_active": (values > 0).double().mean().item(),
+                    "units/relu_dead": dead,
                 }
             )
+
+
+def test_activity_is_without_dropout() -> None:
+    class Forgetful(RNNCell):
+        """Its units are dropped in training, its inputs too."""
+
+        def activations(self, x: torch.Tensor, state: torch.Tensor) -> dict[str, torch.Tensor]:
+            kept = nn.functional.dropout(state, 0.5, self.training)
+            return super().activations(nn.functional.dropout(x, 0.5, self.training), kept)
+
+    plain = RNNCell(1, 1, 5, 1, "tanh", default)
+    model = Forgetful(1, 1, 5, 1, "tanh", default)
+    model.load_state_dict(plain.state_dict())
+    x, lengths = torch.rand(3, 7, 1), torch.tensor([7, 2, 5])
+    states = unroll(plain, x).detach()
+    assert activity(model.train(), x, lengths, states) == activity(plain, x, lengths, states)
+    assert model.training
 
 
 def test_gates_of_an_lstm_whose_biases_alone_act() -> None:
@@ -153,8 +195,8 @@ def test_gates_of_an_lstm_whose_biases_alone_act() -> None:
         model.layer(0).bias_ih[4:8] = torch.tensor([-9.0, 0.0, 1.0, 9.0])
     found, *_ = watched(model)
     forget = torch.tensor([-9.0, 0.0, 1.0, 9.0]).sigmoid()
-    assert found["gates/forget_mean"] == pytest.approx(forget.mean().item())
-    assert found["gates/forget_p90"] == pytest.approx(forget[3].item())
+    assert found["units/gate_forget_mean"] == pytest.approx(forget.mean().item())
+    assert found["units/gate_forget_p90"] == pytest.approx(forget[3].item())
     twelve = LSTM(1, 1, 12, 1, default)
     with torch.no_grad():
         for parameter in twelve.recurrence.parameters():
@@ -162,6 +204,6 @@ def test_gates_of_an_lstm_whose_biases_alone_act() -> None:
         shares = torch.arange(1, 13) / 13
         twelve.layer(0).bias_ih[12:24] = shares.logit()[torch.randperm(12)]
     # Of 12 equally frequent values the 11th is the smallest that 90% do not exceed.
-    assert watched(twelve)[0]["gates/forget_p90"] == pytest.approx(11 / 13)
-    assert found["gates/input_mean"] == found["gates/output_p90"] == 0.5
-    assert found["activations/tanh_slope"] == 1
+    assert watched(twelve)[0]["units/gate_forget_p90"] == pytest.approx(11 / 13)
+    assert found["units/gate_input_mean"] == found["units/gate_output_p90"] == 0.5
+    assert found["units/tanh_slope"] == 1

@@ -4,30 +4,44 @@ import math
 
 import pytest
 import torch
-from conftest import INITS, built
+from conftest import INITS, MODELS, built, composed
 from torch.testing import assert_close
 
+from statland.models.init import suiting
 from statland.settings import SettingError
 
-SUITS = {
-    "default": {"rnn_cell", "rnn", "lstm"},
-    "orthogonal": {"rnn_cell", "rnn", "lstm"},
-    "identity": {"rnn_cell", "rnn"},
-    "constant": {"rnn_cell", "rnn"},
-    "forget_bias": {"lstm"},
-    "chrono": {"lstm"},
-}
+DEFAULT = {"_target_": "statland.models.init.default"}
 
 
-@pytest.mark.parametrize("model", ["rnn_cell", "rnn", "lstm"])
+# The models whose yaml leaves the initialisation open.
+OPEN = [name for name in MODELS if composed(f"model={name}")["model"].get("init") == DEFAULT]
+
+
 @pytest.mark.parametrize("init", INITS)
-def test_an_init_that_does_not_suit_is_refused(init: str, model: str) -> None:
+@pytest.mark.parametrize("model", OPEN)
+def test_an_init_suits_a_model_or_is_refused_with_those_that_do(init: str, model: str) -> None:
+    """What one init says is allowed, the others accept: every model against every init."""
+    plain = built(f"model={model}").model
     overrides = (f"model={model}", f"model/init={init}")
-    if model in SUITS[init]:
+    if init in suiting(plain):
         built(*overrides)
     else:
-        with pytest.raises(SettingError, match=r"gate.*allowed"):
+        with pytest.raises(SettingError) as refused:
             built(*overrides)
+        allowed = ", ".join(suiting(plain))
+        assert str(refused.value).startswith(f"model/init={init} needs a ")
+        assert str(refused.value).endswith(f"which model {type(plain).__name__} does not have; "
+                                           f"allowed: {allowed}")  # fmt: skip
+
+
+def test_what_suits_a_network_with_and_without_gates() -> None:
+    assert suiting(built("model=rnn_cell").model) == [
+        "default",
+        "constant",
+        "identity",
+        "orthogonal",
+    ]
+    assert suiting(built("model=lstm").model) == ["default", "chrono", "forget_bias", "orthogonal"]
 
 
 @pytest.mark.parametrize("model", ["rnn_cell", "lstm"])

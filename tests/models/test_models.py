@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from conftest import built
+from conftest import PAIRS, built
 from torch import Tensor, nn
 
 from statland.batch import Batch
-from statland.models.base import SequenceModel, at_last_day, unroll
+from statland.models.base import RecurrentModel, SequenceModel, at_last_day, evaluating, unroll
 from statland.models.init import default
 from statland.models.rnn import RNN
 from statland.models.rnn_cell import NONLINEARITIES, RNNCell, Unroll
@@ -31,24 +31,38 @@ def close(ours: list[Tensor], theirs: list[Tensor], relative: float = 1e-10) -> 
         assert (a - b).norm() <= relative * max(b.norm(), 1e-30)
 
 
-@pytest.fixture(params=[1, 3])
-def model(model_name: str, request: pytest.FixtureRequest) -> SequenceModel:
-    return built(f"model={model_name}", f"model.num_layers={request.param}")[1].double()
-
-
-def test_forward_equals_the_unrolled_cell(model: SequenceModel, market_name: str) -> None:
-    batch = built(f"data={market_name}")[0].train_batch(0)
-    x, y = batch.x.double(), batch.y.double()
-    prediction = model(x, batch.lengths)
-    states = unroll(model, x)
-    assert states.shape == (x.shape[1], len(x), model.state_size)
-    unrolled = model.readout(at_last_day(states, batch.lengths))
-    parameters = list(model.parameters())
+def test_forward_equals_the_unrolled_cell(recurrent: RecurrentModel) -> None:
+    x, lengths, y = ragged(days=40)
+    prediction = recurrent(x, lengths)
+    states = unroll(recurrent, x)
+    assert states.shape == (x.shape[1], len(x), recurrent.state_size)
+    unrolled = recurrent.readout(at_last_day(states, lengths))
+    parameters = list(recurrent.parameters())
     close([prediction], [unrolled])
     close(
         list(torch.autograd.grad((prediction - y).square().sum(), parameters)),
         list(torch.autograd.grad((unrolled - y).square().sum(), parameters)),
     )
+
+
+def test_pullback_equals_autograd_through_the_cell(recurrent: RecurrentModel) -> None:
+    """Day by day, at the states and the inputs, for one gradient a company and for several."""
+    model = recurrent.requires_grad_(False)
+    x, before = torch.randn(4, 3, 1).double(), torch.randn(4, 3, model.state_size).double()
+    pull, by_autograd = model.pullback(x, before), RecurrentModel.pullback(model, x, before)
+    for day in (0, 3):
+        for v in (torch.randn_like(before[day]), torch.randn(5, *before.shape[1:]).double()):
+            close(list(pull(day, v)), list(by_autograd(day, v)))
+
+
+def test_evaluating_leaves_each_part_as_it_was() -> None:
+    """A part that was set to evaluation mode before stays there."""
+    model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(3)))
+    model[1][1].eval()
+    before = [module.training for module in model.modules()]
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == before == [True] * 4 + [False]
 
 
 def test_padding_changes_nothing(model: SequenceModel) -> None:
@@ -83,6 +97,7 @@ def test_a_company_alone_equals_itself_in_a_batch(model: SequenceModel) -> None:
     close([sum(parts) for parts in zip(*(g for _, g in alone), strict=True)], gradients)
 
 
+@pytest.mark.parametrize(("model_name", "market_name"), PAIRS)
 def test_every_parameter_moves_in_one_step(model_name: str, market_name: str) -> None:
     market, model, optimizer = built(f"model={model_name}", f"data={market_name}")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}

@@ -1,5 +1,31 @@
 """Pure measurements of gradients: tensors in, named numbers out; nothing changes by them."""
 
-from statland.gradients.flow import gradient_flow, profile
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["gradient_flow", "profile"]
+from statland.gradients.flow import Flow, gradient_flow
+from statland.gradients.reach import Profile, decay_per_day, first_to_last, profile, reach_days
+from statland.models.bare import Recurrence
+
+if TYPE_CHECKING:
+    from statland.gradients.figures import profile_figure
+
+__all__ = [
+    "Flow",
+    "Profile",
+    "Recurrence",
+    "decay_per_day",
+    "first_to_last",
+    "gradient_flow",
+    "profile",
+    "profile_figure",
+    "reach_days",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what draws when it is first asked for: importing matplotlib takes a second."""
+    if name == "profile_figure":
+        from statland.gradients.figures import profile_figure
+
+        return profile_figure
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """What is measured of a model on a fixed batch of old companies, whatever it is trained on."""
 
-import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -8,22 +8,22 @@ from torch import Tensor
 
 from statland.batch import Batch
 from statland.gradients.activity import activity
-from statland.gradients.flow import (
-    Flow,
+from statland.gradients.flow import Flow, gradient_flow
+from statland.gradients.reach import (
     Profile,
     decay_per_day,
     first_to_last,
-    gradient_flow,
+    middle,
     profile,
     reach_days,
 )
 from statland.gradients.spectrum import (
     largest_singular_value,
     lyapunov_spectrum,
-    recurrent_matrices,
     spectral_radius,
 )
-from statland.models.base import RecurrentModel
+from statland.gradients.verdict import word
+from statland.models.base import RecurrentModel, SequenceModel
 
 COMPANIES = 16
 
@@ -63,68 +63,69 @@ def probe_batch(batches: list[Batch]) -> Batch:
     return Batch(x, lengths, torch.stack([y for _, y in chosen]))
 
 
-def measure(model: RecurrentModel, batch: Batch) -> Measured:
-    """The gradient flow, the recurrent matrices and the units' activity; `model` stays as it is."""
+def measure(model: SequenceModel, batch: Batch) -> Measured:
+    """The gradient flow, the recurrent matrices and the units' activity; `model` stays as it is.
+
+    A model without a state has its flow to the inputs, and nothing that needs a state.
+    """
     flow = gradient_flow(model, batch.x, batch.lengths, lambda p: _squared_error(p, batch.y))
-    profiles = {name: profile(log10) for name, log10 in flow.log10.items()}
-    gradient = _summary(flow, profiles["state"])
-    median = profiles["state"].median
+    profiles = profiles_of(flow)
+    quantity = leading(profiles)
+    gradient = _summary(flow, profiles, quantity)
+    median = profiles[quantity].median
     scalars = {
-        "grad_flow/decay_per_day": gradient["decay_per_day"],
-        "grad_flow/first_to_last": gradient["first_to_last"],
-        "grad_flow/reach_days": gradient["reach_days"],
-        "grad_flow/log10_error": flow.log10_error[~flow.lost].quantile(0.5).item()
-        if not flow.lost.all()
-        else math.nan,
-        "grad_flow/lost_companies": gradient["lost_companies"],
-        **{f"grad_flow_lag/{lag}": median[lag].item() for lag in LAGS if lag < len(median)},
+        "gradient/first_to_last": gradient["first_to_last"],
+        "gradient/reach_days": gradient["reach_days"],
+        **{f"profile_lag/{lag}": median[lag].item() for lag in LAGS if lag < len(median)},
+        "profile_summary/decay_per_day": gradient["decay_per_day"],
+        "profile_summary/log10_error": middle(flow.log10_error[~flow.lost]),
+        "profile_summary/lost_companies": gradient["lost_companies"],
+        "profile_summary/reach_inputs_days": gradient["reach_inputs_days"],
     }
-    for name, matrix in recurrent_matrices(model).items():
-        scalars[f"recurrence/{name}/spectral_radius"] = spectral_radius(matrix)
-        scalars[f"recurrence/{name}/largest_singular_value"] = largest_singular_value(matrix)
-    return Measured(profiles, gradient, scalars | activity(model, batch.x, batch.lengths))
+    if isinstance(model, RecurrentModel) and flow.states is not None:
+        for name, matrix in model.recurrent_matrices().items():
+            scalars[f"recurrence/{name}/spectral_radius"] = spectral_radius(matrix)
+            scalars[f"recurrence/{name}/largest_singular_value"] = largest_singular_value(matrix)
+        scalars |= activity(model, batch.x, batch.lengths, flow.states)
+    return Measured(profiles, gradient, scalars)
 
 
-def largest_lyapunov_exponents(model: RecurrentModel, batch: Batch) -> Tensor:
-    """The largest exponents, in nats a day, over the days that all of a few companies traded."""
+def profiles_of(flow: Flow | Probed) -> dict[str, Profile]:
+    """The profiles of a measured flow, or of a probe that holds them already, by quantity."""
+    if isinstance(flow, Probed):
+        return flow.profiles
+    return {name: profile(log10) for name, log10 in flow.log10.items()}
+
+
+def leading(profiles: Mapping[str, Profile]) -> str:
+    """The quantity that a run's numbers are of: the state where there is one, else the inputs."""
+    return "state" if "state" in profiles else "x"
+
+
+def largest_lyapunov_exponents(model: SequenceModel, batch: Batch) -> Tensor | None:
+    """The largest exponents, in nats a day, over the days that all of a few companies traded.
+
+    None for a model without a state.
+    """
+    if not isinstance(model, RecurrentModel):
+        return None
     x, lengths = batch.x[:LYAPUNOV_COMPANIES], batch.lengths[:LYAPUNOV_COMPANIES]
     return lyapunov_spectrum(model, x[:, : int(lengths.min())], LYAPUNOV_COUNT)
 
 
-def verdict(gradient: dict[str, Any], span: int | None) -> str:
-    """One line: how far the gradient reaches, how far back the answer lies, the decay per day."""
-    reach = gradient["reach_days"]
-    if reach is None:
-        lost = gradient["lost_companies"]
-        return (
-            f"the state of all {lost} companies is nan: no gradient to be seen"
-            if lost
-            else "the gradient is 0 on every day"
-        )
-    if reach == 0 and not gradient["reach_is_bounded"]:
-        return "the histories are one day long: there is no way back to measure"
-    days = _days(reach) if gradient["reach_is_bounded"] else f"all {_days(reach)} measured"
-    answer = "where the answer lies is not known"
-    if span is not None:
-        answer = f"the answer lies {_days(span)} back"
-    decay, theory = gradient["decay_per_day"], gradient["theory_decay_per_day"]
-    if math.isnan(decay):  # a single day has no slope
-        return f"the gradient reaches {days}; {answer}"
-    by_theory = "" if theory is None else f", by theory {theory:+.4g}"
-    return f"the gradient reaches {days}; {answer} ({decay:+.4g} decades a day{by_theory})"
-
-
-def _days(count: int) -> str:
-    return f"{count} day" if count == 1 else f"{count} days"
-
-
-def _summary(flow: Flow, state: Profile) -> dict[str, Any]:
-    reach, is_bounded = reach_days(state.median)
+def _summary(flow: Flow, profiles: Mapping[str, Profile], quantity: str) -> dict[str, Any]:
+    reach, is_bounded = reach_days(profiles[quantity].median)
+    reach_inputs, inputs_bounded = reach_days(profiles["x"].median)
+    change = first_to_last(flow.log10[quantity])
     return {
-        "decay_per_day": decay_per_day(state.median),
-        "first_to_last": first_to_last(flow.log10["state"]),
+        "verdict": word(change),
+        "decay_per_day": decay_per_day(profiles[quantity].median),
+        "first_to_last": change,
         "reach_days": reach,
         "reach_is_bounded": is_bounded,
+        "reach_inputs_days": reach_inputs,
+        "reach_inputs_is_bounded": inputs_bounded,
+        "longest_lag": len(profiles[quantity].median) - 1,
         "lost_companies": int(flow.lost.sum()),
     }
 

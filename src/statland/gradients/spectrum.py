@@ -4,18 +4,8 @@ import torch
 from torch import Tensor
 
 from statland.gradients.flow import frozen
-from statland.models.base import RecurrentModel
-
-
-def recurrent_matrices(model: RecurrentModel) -> dict[str, Tensor]:
-    """Each layer's recurrent matrix (H, H), in an LSTM each gate's, by name."""
-    matrices = {}
-    for index in range(model.num_layers):
-        blocks = model.layer(index).weight_hh.detach().split(model.hidden_size)
-        names = [f"_{gate}" for gate in model.gates] or [""]
-        for name, block in zip(names, blocks, strict=True):
-            matrices[f"weight_hh_l{index}{name}"] = block
-    return matrices
+from statland.gradients.sweep import SEGMENT, norm, unrolled
+from statland.models.base import RecurrentModel, SequenceModel
 
 
 def spectral_radius(matrix: Tensor) -> float:
@@ -32,13 +22,13 @@ def largest_singular_value(matrix: Tensor) -> float:
     return torch.linalg.matrix_norm(matrix.cpu().double(), 2).item()
 
 
-def linear_decay(model: RecurrentModel) -> float | None:
+def linear_decay(model: SequenceModel) -> float | None:
     """Decades a day by theory: log10 g where the recurrence is g times an orthogonal matrix.
 
     log10|w| for a scalar of weight w. None where the recurrence is not linear, nor linear as long
     as its ReLUs are active, or stretches some directions more than others.
     """
-    matrix = model.linear_recurrence()
+    matrix = model.linear_recurrence() if isinstance(model, RecurrentModel) else None
     if matrix is None or not matrix.isfinite().all():
         return None
     values = torch.linalg.svdvals(matrix.cpu().double())
@@ -51,41 +41,32 @@ def lyapunov_spectrum(model: RecurrentModel, x: Tensor, count: int | None = None
     """The largest `count` Lyapunov exponents of ds_t/ds_{t-1}, by default all S; (count,).
 
     In nats a day, largest first, averaged over the T days and the B companies of x (B, T, F), all
-    of them trading on every day. Each day `count` orthonormal tangents are carried one day further
+    of them trading on every day. Each day `count` orthonormal gradients are carried one day back
     and made orthonormal again by QR; the exponents are the mean logarithms of R's diagonal.
-    G. Benettin, L. Galgani, A. Giorgilli and J.-M. Strelcyn, Meccanica 15 (1980). -inf where the
-    state forgets a direction at once; nan where it overflows.
+    G. Benettin, L. Galgani, A. Giorgilli and J.-M. Strelcyn, Meccanica 15 (1980), who carry
+    tangents forward: the exponents of a product of matrices and of its transpose are the same.
+    -inf where a direction is forgotten at once, so that float64 has nothing left of it beside the
+    largest; nan where the state overflows to nan.
     """
-    model, x = frozen(model), x.detach().to("cpu", torch.float64)
-    companies, size = len(x), model.state_size
+    model, x = frozen(model), x.detach().to("cpu", torch.float64).transpose(0, 1)
+    days, companies, _ = x.shape
+    size = model.state_size
     count = size if count is None else min(count, size)
-    state = model.initial_state(companies)
+    run = unrolled(model, x, torch.full((companies,), days))
     start = torch.randn(size, count, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
-    tangents = torch.linalg.qr(start).Q.T.expand(companies, -1, -1)  # (B, count, S)
+    Q = torch.linalg.qr(start).Q.expand(companies, -1, -1)  # (B, S, count)
     sums = torch.zeros(companies, count, dtype=x.dtype)
-    for x_t in x.unbind(1):
-        state, carried = _one_day(model, x_t, state, tangents)
+    for day in reversed(range(days)):
+        if day == days - 1 or day % SEGMENT == SEGMENT - 1:
+            segment = slice(day - day % SEGMENT, day + 1)
+            pull = model.pullback(x[segment], run.before[segment])
+        carried = pull(day % SEGMENT, Q.permute(2, 0, 1))[0].permute(1, 2, 0)
         if not carried.isfinite().all():
             return torch.full((count,), torch.nan, dtype=x.dtype)
-        Q, R = torch.linalg.qr(carried.mT)
-        tangents = Q.mT
-        sums += R.diagonal(dim1=1, dim2=2).abs().log()
-    return (sums / x.shape[1]).mean(0).sort(descending=True).values
-
-
-def _one_day(
-    model: RecurrentModel, x_t: Tensor, state: Tensor, tangents: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The next state (B, S), and the tangents (B, count, S) times ds_t/ds_{t-1}.
-
-    The pullback J^T v is linear in v; pulling q back through it gives J q. (Forward-mode autograd
-    would do it in one pass, and take a second to import.)
-    """
-    companies, count, size = tangents.shape
-    before = state.repeat_interleave(count, 0).requires_grad_()
-    with torch.enable_grad():
-        after = model.cell(x_t.repeat_interleave(count, 0), before)
-        v = torch.zeros_like(after, requires_grad=True)
-        (pulled,) = torch.autograd.grad(after, before, v, create_graph=True)
-    (carried,) = torch.autograd.grad(pulled, v, tangents.reshape(-1, size))
-    return after.detach().view(companies, count, size)[:, 0], carried.view_as(tangents)
+        Q, R = torch.linalg.qr(carried)
+        grown = R.diagonal(dim1=1, dim2=2).abs()
+        # The numerical rank, as numpy.linalg.matrix_rank has it: what is smaller is rounding.
+        largest = norm(R.mT).amax(1, keepdim=True)
+        is_rounding = grown <= size * torch.finfo(R.dtype).eps * largest
+        sums += grown.masked_fill(is_rounding, 0).log()
+    return (sums / days).mean(0).sort(descending=True).values

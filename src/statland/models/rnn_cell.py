@@ -5,21 +5,31 @@ U is weight_ih (H, F), W is weight_hh (H, H), b is bias_ih + bias_hh (H,).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from statland.models.base import RecurrentModel, check_sizes
+from statland.models.activation import tanh, tanh_slope
+from statland.models.base import Pullback, check_sizes
+from statland.models.stacked import Init, StackedModel, side_by_side
 from statland.settings import choice
 
 # nonlinearity -> (f, f applied in place, f' written in terms of h = f(a); None where it is 1)
 NONLINEARITIES: dict[str, tuple[Callable, Callable, Callable | None]] = {
-    "tanh": (torch.tanh, torch.tanh_, lambda h: 1 - h * h),
+    "tanh": (tanh, torch.tanh_, lambda h: 1 - h * h),
     "relu": (torch.relu, torch.relu_, lambda h: (h > 0).to(h.dtype)),
     "identity": (lambda a: a, lambda a: a, None),
+}
+
+# f' by the pre-activation, as the flow needs it: near h = 1 it cannot be told from h any more.
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": tanh_slope,
+    "relu": lambda a: (a > 0).to(a.dtype),
+    "identity": torch.ones_like,
 }
 
 # Days are swept back a block at a time, so that a block's gradients stay in the processor's cache
@@ -40,7 +50,15 @@ class Unroll(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, U, W, b, nonlinearity, lengths):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        U: Tensor,
+        W: Tensor,
+        b: Tensor,
+        nonlinearity: str,
+        lengths: Tensor | None,
+    ) -> Tensor:
         """Map x (T, B, F) to all hidden states (T, B, H) or, given lengths, to the last (B, H)."""
         days, companies, features = x.shape
         _, f_, _ = NONLINEARITIES[nonlinearity]
@@ -59,7 +77,7 @@ class Unroll(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Sweep from the last day to the first; grad has the shape that forward returned."""
         x, U, W, states, lengths = ctx.saved_tensors
         days, companies, hidden = states.shape
@@ -76,7 +94,7 @@ class Unroll(torch.autograd.Function):
             n = stop - start
             delta[n] = delta[0]  # the tomorrow of this block is the first day of the one after it
             today = delta[:n]
-            _arriving(grad, lengths, start, stop, out=today)
+            _from_above(grad, lengths, start, stop, out=today)
             slope = None if slope_of is None else slope_of(states[start:stop]).unbind(0)
             tomorrow = delta[n]
             for day in reversed(range(n)):
@@ -100,7 +118,7 @@ class Unroll(torch.autograd.Function):
         return grad_x, grad_U, grad_W, grad_b, None, None
 
 
-def _arriving(grad: Tensor, lengths: Tensor | None, start: int, stop: int, out: Tensor) -> None:
+def _from_above(grad: Tensor, lengths: Tensor | None, start: int, stop: int, out: Tensor) -> None:
     """Write dl/dh_t, as it arrives from above on the days from start to stop, into `out`."""
     if lengths is None:
         out.copy_(grad[start:stop])
@@ -144,7 +162,7 @@ class HandWrittenRNN(nn.Module):
         return x
 
 
-class RNNCell(RecurrentModel):
+class RNNCell(StackedModel):
     """The hand-written recurrent network.
 
     h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), J. Elman, "Finding structure in time",
@@ -163,7 +181,7 @@ class RNNCell(RecurrentModel):
         hidden_size: int,
         num_layers: int,
         nonlinearity: str,
-        init: Callable[[RecurrentModel], None],
+        init: Init,
     ) -> None:
         check_sizes(hidden_size, num_layers)
         choice("model.nonlinearity", nonlinearity, self.nonlinearities)
@@ -178,17 +196,38 @@ class RNNCell(RecurrentModel):
 
     def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
         """One day, written as the equation: (B, F), (B, S) -> (B, S)."""
-        f = NONLINEARITIES[self.nonlinearity][0]
-        below, after = x_t, []
-        for index, h in enumerate(state.chunk(self.num_layers, dim=-1)):
-            w = self.layer(index)
-            below = f(linear(below, w.weight_ih, w.bias_ih) + linear(h, w.weight_hh, w.bias_hh))
-            after.append(below)
-        return torch.cat(after, dim=-1)
+        return side_by_side([h for _, h in self._layers(x_t, state)])
 
     def activations(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
-        """The units' values after the nonlinearity, under its name: (N, L * H)."""
-        return {self.nonlinearity: self.cell(x, state)}
+        """The units' pre-activations under the name of the nonlinearity: (N, L * H)."""
+        if self.nonlinearity == "identity":
+            return {}
+        return {self.nonlinearity: side_by_side([a for a, _ in self._layers(x, state)])}
+
+    def pullback(self, x: Tensor, before: Tensor) -> Pullback:
+        """The backward equations of `Unroll` for single days, the slopes of all days at once."""
+        slopes = [SLOPES[self.nonlinearity](a) for a, _ in self._layers(x, before)]
+        layers = list(zip(slopes, self.layers(), strict=True))[::-1]
+
+        def pull(day: int, v: Tensor) -> tuple[Tensor, Tensor]:
+            found, from_above = [], torch.zeros(())
+            for (slope, w), at_h in zip(layers, v.chunk(len(layers), dim=-1)[::-1], strict=True):
+                delta = slope[day] * (at_h + from_above)
+                found.append(delta @ w.weight_hh)
+                from_above = delta @ w.weight_ih
+            return side_by_side(found[::-1]), from_above
+
+        return pull
+
+    def _layers(self, x_t: Tensor, state: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """One day, layer by layer from the bottom: the pre-activation a, and h = f(a)."""
+        f = NONLINEARITIES[self.nonlinearity][0]
+        h = x_t
+        for index, before in enumerate(state.chunk(self.num_layers, dim=-1)):
+            w = self.layer(index)
+            a = linear(h, w.weight_ih, w.bias_ih) + linear(before, w.weight_hh, w.bias_hh)
+            h = f(a)
+            yield a, h
 
     def linear_recurrence(self) -> Tensor | None:
         """W, where one layer of identity or ReLU units is active."""

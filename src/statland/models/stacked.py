@@ -1,0 +1,80 @@
+"""What models with nn.RNN's parameters share: L layers below one linear readout.
+
+B companies, T days, F features a day, K outputs, H hidden units, S state size, L layers.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from operator import attrgetter
+
+import torch
+from torch import Tensor, nn
+
+from statland.models.base import Layer, RecurrentModel
+
+Init = Callable[[RecurrentModel], None]
+
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+class StackedModel(RecurrentModel):
+    """Layers whose weights carry nn.RNN's names, and a linear readout of the top hidden state.
+
+    `recurrence` holds weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, then _l1 and on. The
+    state is each part's L layers side by side, the bottom one first, so S = len(parts) * L * H.
+    """
+
+    gates: tuple[str, ...] = ()  # the row blocks of each weight matrix; () where there is but one
+
+    def __init__(
+        self,
+        recurrence: nn.Module,
+        hidden_size: int,
+        num_layers: int,
+        output_size: int,
+        init: Init,
+    ) -> None:
+        super().__init__()
+        self.recurrence = recurrence
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.state_size = len(self.parts) * num_layers * hidden_size
+        self.output = nn.Linear(hidden_size, output_size)
+        self._layer_of = [
+            attrgetter(*(f"{name}_l{index}" for name in NAMES)) for index in range(num_layers)
+        ]
+        init(self)
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """The state before the first day: zeros (B, S)."""
+        return self.output.weight.new_zeros(batch_size, self.state_size)
+
+    def readout(self, state: Tensor) -> Tensor:
+        """The prediction (B, K) of a state (B, S)."""
+        return self.output(last_layer(self.split(state)[0], self.hidden_size))
+
+    @abstractmethod
+    def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The top layer's hidden state (B, H) after each company's own last day."""
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Predictions (B, K); equal to unrolling `cell` and reading off each last day."""
+        return self.output(self.last_hidden(x, lengths))
+
+    def layer(self, index: int) -> Layer:
+        """One layer's parameters."""
+        return Layer._make((*self._layer_of[index](self.recurrence), self.gates))
+
+    def layers(self) -> list[Layer]:
+        """All layers' parameters, the bottom one first."""
+        return [self.layer(index) for index in range(self.num_layers)]
+
+
+def side_by_side(layers: list[Tensor]) -> Tensor:
+    """The layers' values (B, H), the bottom one first, as one tensor (B, L * H)."""
+    return layers[0] if len(layers) == 1 else torch.cat(layers, dim=-1)
+
+
+def last_layer(hidden: Tensor, hidden_size: int) -> Tensor:
+    """Of all layers' hidden states (B, L * H), the top one's (B, H)."""
+    return hidden[:, hidden.shape[1] - hidden_size :]

@@ -1,0 +1,295 @@
+"""gradient_flow on any module, each against autograd through the module itself, in float64."""
+
+import copy
+import inspect
+import re
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from statland import gradients
+from statland.gradients import Flow, Recurrence, gradient_flow
+from statland.models.bare import State
+
+B, T, F, H, K = 3, 7, 2, 4, 3
+
+Step = Callable[[Tensor, State], State]
+
+
+def tensors_of(state: State) -> tuple[Tensor, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def data() -> tuple[Tensor, Tensor]:
+    return torch.randn(B, T, F, dtype=torch.float64), torch.randn(B, K, dtype=torch.float64)
+
+
+def by_autograd(
+    step: Step, start: State, predict: Callable[[State], Tensor], x: Tensor, y: Tensor
+) -> dict[str, Tensor]:
+    """The norms of dl/ds_t and dl/dx_t by lag, (B, T) each, through all of s_t and its tensors."""
+    x = x.clone().requires_grad_()
+    state, states = start, []
+    for x_t in x.unbind(1):
+        # A detour, so that each tensor of each day's state is a node of its own.
+        state = step(x_t, state)
+        parts = tuple(part.clone() for part in tensors_of(state))
+        state = parts if isinstance(state, tuple) else parts[0]
+        for part in parts:
+            part.retain_grad()
+        states.append(parts)
+    (predict(state) - y).square().sum().backward()
+
+    def norms(places: slice) -> Tensor:
+        days = [
+            torch.cat([zeros_or(part).reshape(B, -1) for part in parts[places]], 1)
+            for parts in states
+        ]
+        return torch.stack(days, 1).norm(dim=2).flip(1)
+
+    found = {"state": norms(slice(None)), "x": x.grad.norm(dim=2).flip(1)}
+    if len(states[0]) > 1:
+        found |= {str(i): norms(slice(i, i + 1)) for i in range(len(states[0]))}
+    return found
+
+
+def zeros_or(part: Tensor) -> Tensor:
+    """Its gradient; 0 where it has no way to the loss."""
+    return torch.zeros_like(part) if part.grad is None else part.grad
+
+
+def agree(flow: Flow, expected: dict[str, Tensor], names: dict[str, str] | None = None) -> None:
+    assert set(flow.log10) == {(names or {}).get(name, name) for name in expected}
+    for name, norms in expected.items():
+        found = 10 ** (flow.log10[(names or {}).get(name, name)] + flow.log10_error[:, None])
+        torch.testing.assert_close(found, norms, rtol=1e-10, atol=0)
+
+
+HEAD = nn.Linear(H, K).double()
+
+
+def squared(y: Tensor, head: Callable[[Tensor], Tensor] = HEAD) -> Callable[[Tensor], Tensor]:
+    return lambda prediction: (head(prediction) - y).square().sum(1)
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])
+def test_a_cell(kind: Any) -> None:
+    cell, (x, y) = kind(F, H).double(), data()
+    zeros = x.new_zeros(B, H)
+    start = (zeros, zeros) if kind is nn.LSTMCell else zeros
+    expected = by_autograd(cell, start, lambda s: HEAD(tensors_of(s)[0]), x, y)
+    agree(gradient_flow(cell, x, loss=squared(y)), expected, {"0": "h", "1": "c"})
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_a_whole_recurrence(kind: Any, layers: int) -> None:
+    """The oracle runs the module itself a day at a time, from the state that it has given."""
+    module, (x, y) = (
+        kind(F, H, layers, batch_first=True, dropout=0.5 * (layers > 1)).double(),
+        data(),
+    )
+    still = copy.deepcopy(module).eval()
+
+    def step(x_t: Tensor, state: State) -> State:
+        """The state with the companies first."""
+        first = [part.transpose(0, 1).contiguous() for part in tensors_of(state)]
+        _, after = still(x_t[:, None], tuple(first) if len(first) > 1 else first[0])
+        last = tuple(part.transpose(0, 1) for part in tensors_of(after))
+        return last if len(last) > 1 else last[0]
+
+    zeros = x.new_zeros(B, layers, H)
+    start = (zeros, zeros) if kind is nn.LSTM else zeros
+    expected = by_autograd(step, start, lambda s: HEAD(tensors_of(s)[0][:, -1]), x, y)
+    agree(gradient_flow(module, x, loss=squared(y)), expected, {"0": "h", "1": "c"})
+
+
+MATRIX = torch.randn(H, H, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def leaky(x_t: Tensor, state: State) -> Tensor:
+    """One tensor (B, H)."""
+    assert isinstance(state, Tensor)
+    return 0.9 * state + torch.tanh(state @ MATRIX + x_t.sum(1, keepdim=True))
+
+
+def fast_weights(x_t: Tensor, state: State) -> tuple[Tensor, Tensor]:
+    """A matrix and a count: tensors (B, H, 2) and (B,)."""
+    matrix, count = state
+    written = torch.einsum("bf,h->bhf", x_t, MATRIX[0])
+    return 0.8 * matrix + written * count.cos()[:, None, None], count * 1.1 + x_t[:, 0]
+
+
+class Gated(nn.Module):
+    """A module whose state is a tuple of one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.write = nn.Linear(F + H, H), nn.Linear(F, H)
+
+    def forward(self, x_t: Tensor, state: State) -> tuple[Tensor]:
+        """One day."""
+        (h,) = state
+        gate = self.gate(torch.cat([x_t, h], 1)).sigmoid()
+        return (gate * h + (1 - gate) * self.write(x_t),)
+
+
+STEPS: dict[str, tuple[Step, State, Callable[[Any], Tensor]]] = {
+    "a function of a tensor": (leaky, torch.zeros(H), lambda s: s),
+    "a function of two tensors": (
+        fast_weights,
+        (torch.ones(H, 2), torch.full((), 0.5)),
+        lambda s: s[0].sum(2) * s[1][:, None],
+    ),
+    "a module": (Gated(), (torch.full((H,), 0.1),), lambda s: s[0]),
+    "a cell with a head": (nn.GRUCell(F, H), torch.zeros(H), nn.Linear(H, H)),
+}
+
+
+@pytest.mark.parametrize("name", list(STEPS))
+def test_any_step_and_readout(name: str) -> None:
+    step, initial, readout = (
+        part.double() if isinstance(part, nn.Module) else part for part in STEPS[name]
+    )
+    x, y = data()
+    parts = tuple(part.double().expand(B, *part.shape) for part in tensors_of(initial))
+    start = parts if isinstance(initial, tuple) else parts[0]
+    expected = by_autograd(step, start, lambda s: HEAD(readout(s)), x, y)
+    agree(gradient_flow(Recurrence(step, readout, initial), x, loss=squared(y)), expected)
+
+
+def test_the_parts_of_a_state_have_names() -> None:
+    initial = STEPS["a function of two tensors"][1]
+    named = Recurrence(fast_weights, lambda s: s[0].sum(2), initial, parts=("matrix", "count"))
+    x, y = data()
+    assert set(gradient_flow(named, x, loss=squared(y)).log10) == {"state", "matrix", "count", "x"}
+    for wrong, words in {
+        lambda: Recurrence(leaky): "initial is (); allowed: a tensor, or a tuple of tensors",
+        lambda: Recurrence(leaky, None, torch.zeros(H), ("a", "b")): "parts names 2 of 1 tensors",
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(words)):
+            wrong()
+
+
+class Attention(nn.Module):
+    """The last day asks all days; no state, and predictions from x alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(F, 1, batch_first=True)
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(F, H))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, F) to (B, H)."""
+        asked, _ = self.attention(x[:, -1:], x, x)
+        return self.head(asked[:, 0])
+
+
+FEED_FORWARD = (
+    Attention,
+    lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(T * F), nn.Dropout(), nn.Linear(T * F, H)),
+)
+
+
+@pytest.mark.parametrize("make", FEED_FORWARD)
+def test_any_module_at_its_inputs(make: Callable[[], nn.Module]) -> None:
+    module, (x, y) = make().double(), data()
+    flow = gradient_flow(module, x, loss=squared(y))
+    seen = x.clone().requires_grad_()
+    squared(y)(copy.deepcopy(module).eval()(seen)).sum().backward()
+    agree(flow, {"x": seen.grad.norm(dim=2).flip(1)})
+
+
+@pytest.mark.parametrize("make", [*FEED_FORWARD, lambda: nn.LSTM(F, H, 2, dropout=0.5)])
+def test_dropout_is_off_and_the_module_stays_as_it_is(make: Callable[[], nn.Module]) -> None:
+    module = make().train()
+    for parameter in module.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    next(module.parameters()).requires_grad_(False)
+    x = torch.randn(T if isinstance(module, nn.LSTM) else B, B, F)
+    x = x if isinstance(module, nn.LSTM) else torch.randn(B, T, F)
+    before, random = copy.deepcopy(module), torch.get_rng_state()
+    grads = [parameter.grad.clone() for parameter in module.parameters()]
+    once, again = (gradient_flow(module, x, loss=lambda p: p.square().sum(1)) for _ in range(2))
+    still = gradient_flow(copy.deepcopy(module).eval(), x, loss=lambda p: p.square().sum(1))
+    for name in once.log10:
+        assert once.log10[name].isfinite().any()
+        assert torch.equal(once.log10[name], again.log10[name])
+        assert torch.equal(once.log10[name], still.log10[name])
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [m.training for m in module.modules()] == [m.training for m in before.modules()]
+    for one, other, grad in zip(module.parameters(), before.parameters(), grads, strict=True):
+        assert torch.equal(one, other)
+        assert one.requires_grad == other.requires_grad
+        assert torch.equal(one.grad, grad)
+    for name, value in before.state_dict().items():
+        assert torch.equal(module.state_dict()[name], value)
+
+
+def test_what_draws_by_itself_does_not_move_the_random_numbers() -> None:
+    """A functional dropout is on even in evaluation mode."""
+    noisy = Recurrence(lambda x_t, h: nn.functional.dropout(h) + x_t, initial=torch.zeros(F))
+    x, random = torch.randn(B, T, F), torch.get_rng_state()
+    gradient_flow(noisy, x, loss=lambda p: p.sum(1))
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+MODULES = {
+    "stepped": nn.GRU(F, H, batch_first=True),
+    "at the inputs": nn.Sequential(nn.Flatten(), nn.Linear(T * F, H)),
+}
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_a_loss_gives_one_value_a_company(name: str) -> None:
+    x, target = torch.randn(B, T, F), torch.randn(B, H)
+    for loss, shape in {
+        lambda p: nn.functional.mse_loss(p, target): "()",
+        lambda p: (p - target).square(): f"({B}, {H})",
+        lambda p: (p - target).square().sum(1, keepdim=True): f"({B}, 1)",
+        lambda p: (p - target).square().sum(0): f"({H},)",
+    }.items():
+        with pytest.raises(ValueError, match="one value a company") as refused:
+            gradient_flow(MODULES[name], x, loss=loss)
+        assert f"the loss has shape {shape}; expected" in str(refused.value)
+        assert f"({B},)" in str(refused.value)
+
+
+def test_what_cannot_be_measured_says_why() -> None:
+    x = torch.randn(B, T, F)
+    days = nn.Linear(F, H)  # a prediction for each day
+    with pytest.raises(ValueError, match=r"predictions have shape \(3, 7, 4\); expected \(3, K\)"):
+        gradient_flow(days, x, loss=lambda p: p.sum(1))
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(T * F, H))
+    with pytest.raises(ValueError, match="Sequential takes no lengths; only a SequenceModel does"):
+        gradient_flow(flat, x, torch.tensor([7, 3, 1]), lambda p: p.sum(1))
+
+
+def examples(text: str) -> list[str]:
+    """The indented blocks of a docstring."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return [textwrap.dedent(part) for part in paragraphs if part.startswith("    ")]
+
+
+def test_the_examples_of_the_docstrings_run() -> None:
+    x, y = torch.randn(5, 12, 3), torch.randn(5, 1)
+
+    def step(x_t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        h, c = state
+        return torch.tanh(h + c), c * 0.9 + x_t.sum(1, keepdim=True)
+
+    names = {name: getattr(gradients, name) for name in gradients.__all__}
+    names |= {"nn": nn, "torch": torch, "x": x, "y": y, "step": step}
+    for code in examples(gradient_flow.__doc__ or ""):
+        exec(code, names)
+    flow = names["flow"]
+    assert set(flow.log10) == {"state", "x"}
+    assert flow.log10_error.isfinite().all()
+    (code,) = examples(Recurrence.__doc__ or "")
+    for line in code.splitlines():
+        made = eval(line, names)
+        assert gradient_flow(made, x, loss=lambda p: p.sum(1)).log10["state"].shape == (5, 12)
