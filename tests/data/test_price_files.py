@@ -1,27 +1,45 @@
 """Price files as people have them, and every way in which one can be broken."""
 
+import calendar
+import gzip
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statland.data.price_files import PriceFileError, read_file, read_folder
+from statland.data.dates import AmbiguousDates, parse_dates
+from statland.data.price_files import read_file, read_folder
+from statland.data.price_table import PriceFileError
 from statland.data.stocks import Stocks
 from statland.settings import SettingError
 
-ROWS = [("2020-01-02", 10.0), ("2020-01-03", 11.0), ("2020-01-06", 10.5), ("2020-01-07", 12.0)]
+ROWS = [("2020-01-02", 10.0), ("2020-01-03", 11.0), ("2020-01-06", 10.5), ("2020-01-13", 1200.5)]
+NEWEST = ROWS[::-1]
+
+
+def written(day: str, layout: str) -> str:
+    return date.fromisoformat(day).strftime(layout)
+
+
+def unix_seconds(day: str) -> int:
+    return calendar.timegm(date.fromisoformat(day).timetuple())
+
+
 PLAIN = "Date,Close\n" + "".join(f"{date},{close}\n" for date, close in ROWS)
 
 GOOD = {
     "plain": PLAIN,
     "capitals": PLAIN.replace("Date,Close", "DATE,CLOSE"),
-    "newest first": "Date,Close\n" + "".join(f"{d},{c}\n" for d, c in reversed(ROWS)),
+    "newest first": "Date,Close\n" + "".join(f"{d},{c}\n" for d, c in NEWEST),
     "Yahoo": "Date,Open,High,Low,Close,Adj Close,Volume\n"
     + "".join(f"{d},1,1,1,99,{c},1000\n" for d, c in ROWS),
     "Stooq": "Date,Open,High,Low,Close,Volume\n"
@@ -38,6 +56,34 @@ GOOD = {
     "quoted": "".join(
         ",".join(f'"{cell}"' for cell in line.split(",")) + "\n" for line in PLAIN.splitlines()
     ),
+    "Nasdaq.com": "Date,Close/Last,Volume,Open,High,Low\n"
+    + "".join(f'{written(d, "%m/%d/%Y")},"${c:,}",1000,$1.00,$1.00,$1.00\n' for d, c in NEWEST),
+    "Investing.com": '"Date","Price","Open","High","Low","Vol.","Change %"\n'
+    + "".join(
+        f'"{written(d, "%b %d, %Y")}","{c:,}","1","1","1","1.2M","-0.1%"\n' for d, c in NEWEST
+    ),
+    "Google Finance": "Date,Open,High,Low,Close,Volume\n"
+    + "".join(f"{written(d, '%d-%b-%y').lstrip('0')},1,1,1,{c},1000\n" for d, c in NEWEST),
+    "Google Sheets": "Date,Close\n"
+    + "".join(f"{written(d, '%m/%d/%Y')} 16:00:00,{c}\n" for d, c in ROWS),
+    "month, day, year": "Date,Close\n"
+    + "".join(f"{written(d, '%b %d %Y')},{c}\n" for d, c in ROWS),
+    "NSE": "Symbol,Series,Date,Prev Close,Open Price,Close Price\n"
+    + "".join(f'one,EQ,{written(d, "%d-%b-%Y")},1,1,"{c:,}"\n' for d, c in NEWEST),
+    "NSE daily report": "SYMBOL,SERIES,OPEN,HIGH,LOW,CLOSE,LAST,PREVCLOSE,TIMESTAMP\n"
+    + "".join(f"one,EQ,1,1,1,{c},1,1,{written(d, '%d-%b-%Y').upper()}\n" for d, c in ROWS),
+    "full month names": "Date,Close\n"
+    + "".join(f'"{written(d, "%B %d, %Y")}",{c}\n' for d, c in ROWS),
+    "day first": "Date,Close\n" + "".join(f"{written(d, '%d/%m/%Y')},{c}\n" for d, c in ROWS),
+    "day first with dots": "Date,Close\n"
+    + "".join(f"{written(d, '%d.%m.%Y')},{c}\n" for d, c in ROWS),
+    "year first with slashes": PLAIN.replace("-", "/"),
+    "Datetime": "Datetime,Close\n" + "".join(f"{d} 00:00:00-05:00,{c}\n" for d, c in ROWS),
+    "timestamp": "timestamp,open,high,low,close,volume\n"
+    + "".join(f"{d},1,1,1,{c},1000\n" for d, c in NEWEST),
+    "Unix seconds": "timestamp,close\n"
+    + "".join(f"{unix_seconds(d) + 52200},{c}\n" for d, c in ROWS),
+    "blank first column": "".join(f",{line}\n" for line in PLAIN.splitlines()),
     "trailing blank lines": PLAIN + "\n\n,\n",
     "no last line end": PLAIN.rstrip("\n"),
     "spaces": PLAIN.replace(",", " , "),
@@ -52,10 +98,29 @@ BAD = {
     "too many columns": (b"Date,Close" + b",x" * 10_001 + b"\n", "more than 10000 columns"),
     "header alone": (b"Date,Close\n", "row 2: no prices"),
     "no date column": (b"Day,Close\n2020-01-02,1\n", "row 1: no column Date; its columns are Day"),
-    "no close column": (b"Date,Price\n2020-01-02,1\n", "row 1: no column Close or Adj Close"),
+    "no close column": (b"Date,Value\n2020-01-02,1\n", "row 1: no column Close, Adj Close, Cl"),
     "two close columns": (b"Date,Close,Close\n2020-01-02,1,1\n", "row 1: column Close comes twice"),
     "semicolons": (b"Date;Close\n2020-01-02;1\n", "no column Date; its columns are Date;Close"),
-    "a long row": (b"Date,Close\n2020-01-02,1\n2020-01-03,1,2\n", "line 3"),
+    "a long row": (
+        b"Date,Close\n2020-01-02,1\n2020-01-03,1,2\n",
+        "row 3: not a CSV table: 3 cells",
+    ),
+    "a long row below a line break": (
+        b'Date,Close\n2020-01-02,"1\n"\n2020-01-03,1,2\n',
+        "row 4: not a CSV table: 3 cells, more than the 2",
+    ),
+    "an open quote below a line break": (
+        b'Date,Close\n2020-01-02,"1\n"\n2020-01-03,"1\n',
+        "row 4: not a CSV table: a quote is not closed",
+    ),
+    "a price below a line break": (
+        b'Name,Date,Close\n"A\nB",2020-01-02,1\n"A\r\nB",2020-01-03,1\n\nA,2020-01-06,x\n',
+        "row 7, column Close: 'x'",
+    ),
+    "a header with a line break": (
+        b'"Na\nme",Date,Close\nA,2020-01-02,x\n',
+        "row 3, column Close: 'x'",
+    ),
     "unreadable date": (
         b"Date,Close\n2020-01-02,1\nyesterday,1\n",
         "row 3, column Date: 'yester",
@@ -68,9 +133,27 @@ BAD = {
         b"Date,Close\n2020-01-02,1\n2020-01-03,1\n\n2020-01-02,2\n",
         "row 5, column Date: '2020-01-02' comes twice",
     ),
-    "empty price": (b"Date,Close\n2020-01-02,\n", "row 2, column Close: '' is empty"),
-    "short row": (b"Date,Close\n2020-01-02,1\n2020-01-03\n", "row 3, column Close: '' is empty"),
-    "non-numeric price": (b"Date,Close\n2020-01-02,null\n", "row 2, column Close: 'null'"),
+    "either order of month and day": (
+        b"Date,Close\n01/01/2020,1\n02/01/2020,1\n12/11/2020,1\n",
+        "row 3, column Date: '02/01/2020' may have the month first or the day; allowed: "
+        "data.date_format=%m/%d/%Y or data.date_format=%d/%m/%Y",
+    ),
+    "both orders of month and day": (
+        b"Date,Close\n13/01/2020,1\n01/14/2020,1\n",
+        "row 2, column Date: '13/01/2020'",
+    ),
+    "an unknown layout": (b"Date,Close\n1/2/20,1\n", "'1/2/20' is no date like 2013-03-01; name"),
+    "now": (b"Date,Close\nnow,1\n", "row 2, column Date: 'now' is no date"),
+    "a month in digits": (b"Date,Close\n20200102,1\n202001,1\n", "row 3, column Date: '202001'"),
+    "one digit too many": (b"Date,Close\n20200102,1\n202001033,1\n", "row 3, column Date: '2020"),
+    "a day twice, as text and number": (
+        b"Date,Close\n20200102,1\nJan 2 2020,1\n",
+        "row 3, column Date: 'Jan 2 2020' comes twice",
+    ),
+    "non-numeric price": (b"Date,Close\n2020-01-02,none\n", "row 2, column Close: 'none'"),
+    "decimal comma": (b'Date,Close\n2020-01-02,"1,5"\n', "row 2, column Close: '1,5' is no finite"),
+    "two currencies": (b"Date,Close\n2020-01-02,$$1\n", "row 2, column Close: '$$1' is no finite"),
+    "zero dollars": (b"Date,Close/Last\n2020-01-02,$0.00\n", "row 2, column Close/Last: '$0.00'"),
     "NaN price": (
         b"Date,Close\n2020-01-02,nan\n",
         "row 2, column Close: 'nan' is no finite",
@@ -89,7 +172,7 @@ def test_good_files(name: str, tmp_path: Path) -> None:
     path.write_bytes(GOOD[name].encode())
     (company,) = read_file(path)
     assert company.name == "one"
-    assert company.dates.astype(str).tolist() == [date for date, _ in ROWS]
+    assert company.dates.astype(str).tolist() == [day for day, _ in ROWS]
     assert company.closes.tolist() == [close for _, close in ROWS]
 
 
@@ -108,7 +191,7 @@ def test_bad_files(name: str, tmp_path: Path) -> None:
 
 def test_one_file_with_a_symbol_column(tmp_path: Path) -> None:
     rows = [
-        f"{symbol},{date},{close * k}" for k, symbol in [(1, "B"), (2, "A")] for date, close in ROWS
+        f"{symbol},{day},{close * k}" for k, symbol in [(1, "B"), (2, "A")] for day, close in ROWS
     ]
     (tmp_path / "all.csv").write_text("Ticker,Date,Close\n" + "\n".join(rows))
     companies = read_folder(tmp_path)
@@ -127,7 +210,7 @@ def test_yfinance_download_of_two_tickers(tmp_path: Path) -> None:
     path.write_text(later)  # B was not listed yet on the first day
     a, b = read_file(path)
     assert (len(a.closes), len(b.closes)) == (4, 3)
-    path.write_text(path.read_text().replace("12.0", "x"))
+    path.write_text(path.read_text().replace("1200.5", "x"))
     with pytest.raises(PriceFileError, match=r"row 7, column Close: 'x'"):
         read_file(path)
 
@@ -149,12 +232,189 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_what_cannot_be_opened_as_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(PLAIN)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    names = {"file": "not a folder", "loop": "cannot be read", "x" * 300: "cannot be read"}
+    for name, words in {**names, "a\0b": "cannot be read"}.items():
+        with pytest.raises(PriceFileError, match=words) as refused:
+            read_folder(tmp_path / name)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by the system, as root too, which no file mode keeps out."""
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(PriceFileError, match="cannot be read: Permission denied"):
+        read_folder(tmp_path)
+
+
+def test_gzip(tmp_path: Path) -> None:
+    (tmp_path / "A.csv").write_text(PLAIN)
+    packed = gzip.compress(PLAIN.encode())
+    (tmp_path / "B.B.CSV.GZ").write_bytes(packed)
+    a, b = read_folder(tmp_path)
+    assert (a.name, b.name) == ("A", "B.B")
+    assert (a.dates == b.dates).all()
+    assert (a.closes == b.closes).all()
+    for broken in (packed[:-12], b"\0" + packed, PLAIN.encode(), packed[:20] + packed[25:]):
+        (tmp_path / "B.B.CSV.GZ").write_bytes(broken)
+        with pytest.raises(PriceFileError, match=r"B\.B\.CSV\.GZ: not a gzip file"):
+            read_folder(tmp_path)
+
+
+def test_hidden_files_are_no_price_files(tmp_path: Path) -> None:
+    """Archives made on a Mac have a "._A.csv" beside every "A.csv"."""
+    (tmp_path / "A.csv").write_text(PLAIN)
+    (tmp_path / "._A.csv").write_bytes(b"\x00\x05\x16\x07")
+    assert [company.name for company in read_folder(tmp_path)] == ["A"]
+
+
+@pytest.mark.parametrize("missing", ["null", "", "N/A", "n/a", "-", ".", " null "])
+def test_rows_without_a_price_are_left_out_and_counted(missing: str, tmp_path: Path) -> None:
+    """Even where the same day comes again with its price."""
+    path = tmp_path / "one.csv"
+    path.write_text(PLAIN + f"2020-01-08,{missing}\n2020-01-03,{missing}\n")
+    (company,) = read_file(path)
+    assert company.closes.tolist() == [close for _, close in ROWS]
+    assert company.missing == 2
+    path.write_text(f"Date,Close\n2020-01-08,{missing}\n")
+    (company,) = read_file(path)
+    assert (len(company.closes), company.missing) == (0, 1)
+
+
+def test_short_rows_have_no_price(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text(PLAIN + "2020-01-14\n")
+    (company,) = read_folder(tmp_path)
+    assert (len(company.closes), company.missing) == (4, 1)
+
+
+def test_date_format(tmp_path: Path) -> None:
+    """It settles what the column leaves open, each way, and replaces the known layouts."""
+    path = tmp_path / "one.csv"
+    path.write_text("Date,Close\n01/02/2020,1\n02/03/2020 16:00,2\n")
+    for layout, days in {
+        "%d/%m/%Y": ["2020-02-01", "2020-03-02"],
+        "%m/%d/%Y": ["2020-01-02", "2020-02-03"],
+    }.items():
+        (company,) = read_file(path, layout)
+        assert company.dates.astype(str).tolist() == days
+    with pytest.raises(PriceFileError, match=r"row 2, .* does not match data\.date_format %Y-%m"):
+        read_file(path, "%Y-%m-%d")
+    path.write_text("Date,Close\n3 of 1 in 20 at 16:00,1\n")
+    (company,) = read_file(path, "%d of %m in %y at %H:%M")
+    assert company.dates.astype(str).tolist() == ["2020-01-03"]
+
+
+@pytest.mark.parametrize("wrong", ["%Q", "%", "", "ISO8601", "mixed", 7])
+def test_date_formats_that_are_none(wrong: object, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(PLAIN)
+    with pytest.raises(SettingError, match=r"data\.date_format is .*; allowed: null, a strptime"):
+        stocks(tmp_path, date_format=wrong)
+
+
+KEYS = {"min_days": 1, "max_days": 9, "batch_size": 4, "validation_samples": 9, "seed": 0}
+
+
+def stocks(folder: Path, **keys: object) -> Stocks:
+    return Stocks(str(folder), **{**KEYS, "validation_fraction": 0.25, **keys})
+
+
 def test_too_few_days_for_one_sample(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(PLAIN)
-    keys = {"max_days": 9, "batch_size": 4, "validation_fraction": 0.25, "validation_samples": 9}
     with pytest.raises(PriceFileError, match=r"a\.csv: company a has 4 days, too few"):
-        Stocks(str(tmp_path), min_days=3, seed=0, **keys)
-    assert len(Stocks(str(tmp_path), min_days=1, seed=0, **keys).train) == 1
+        stocks(tmp_path, min_days=3)
+    assert len(stocks(tmp_path).train) == 1
+
+
+def test_companies_too_short_are_left_out_and_named(tmp_path: Path) -> None:
+    """What is left is the market that there would be without their files."""
+    (tmp_path / "a.csv").write_text(PLAIN)
+    alone = stocks(tmp_path)
+    assert alone.notes == []
+    (tmp_path / "b.csv").write_text("Date,Close\n2020-01-14,1\n2020-01-15,null\n")
+    (tmp_path / "c.csv").write_text("Date,Close\n2020-01-14,null\n")
+    market = stocks(tmp_path)
+    assert market.notes == [
+        "rows without a price, left out: 2 (b 1, c 1)",
+        "companies with fewer than the 3 days of one sample, left out: 2 (b 1, c 0)",
+    ]
+    assert (market.names, market.cut, market.scale) == (alone.names, alone.cut, alone.scale)
+    assert all(torch.equal(a, b) for a, b in zip(market.returns, alone.returns, strict=True))
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(PriceFileError, match=r"b\.csv: company b has 1 days, too few"):
+        stocks(tmp_path)
+
+
+def test_notes_stay_one_line_each(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(PLAIN)
+    rows = "".join(f'"X\n{i}",2020-01-14,1\n' for i in range(100))
+    (tmp_path / "b.csv").write_text("Symbol,Date,Close\n" + rows)
+    (note,) = stocks(tmp_path).notes
+    assert note.isprintable()
+    assert note.endswith(
+        "left out: 100 ("
+        + ", ".join(f"X {i} 1" for i in sorted(map(str, range(100)))[:10])
+        + " and 90 more)"
+    )
+
+
+def test_fingerprint_is_of_names_and_bytes(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "b.csv").write_text(PLAIN.replace("Date", "Symbol,Date").replace("\n2", "\nb,2"))
+        (folder / "a.csv").write_text(PLAIN)
+        (folder / "notes.txt").write_text(str(folder))
+    one, other = (stocks(folder).fingerprint for folder in folders)
+    assert list(one) == ["a.csv", "b.csv"]
+    assert one == other
+    assert one["a.csv"] == hashlib.sha256(PLAIN.encode()).hexdigest()
+    (folders[0] / "a.csv").write_text(PLAIN + "\n")
+    changed = stocks(folders[0]).fingerprint
+    assert changed["a.csv"] != one["a.csv"]
+    assert changed["b.csv"] == one["b.csv"]
+
+
+DAYS = st.dates(
+    date(1973, 3, 4), date(2068, 12, 31)
+)  # 9 or 10 digits of seconds; %y means 19 or 20
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(DAYS, min_size=1, max_size=8),
+    st.sampled_from(
+        ["%Y-%m-%d", "%Y%m%d", "%b %d, %Y", "%d-%b-%Y", "%B %d %Y", "%d %b %y", "unix"]
+    ),
+)
+def test_dates_are_read_as_they_were_written(days: list[date], layout: str) -> None:
+    texts = [
+        str(unix_seconds(str(day)) + 86_399) if layout == "unix" else day.strftime(layout)
+        for day in days
+    ]
+    assert parse_dates(pd.Series(texts)).dt.date.tolist() == days
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(DAYS | DAYS.map(lambda day: day.replace(day=day.month)), min_size=1, max_size=4),
+    st.sampled_from(["%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m.%d.%Y"]),
+)
+def test_numbers_are_read_in_their_order_or_not_at_all(days: list[date], layout: str) -> None:
+    texts = pd.Series([day.strftime(layout) for day in days])
+    settled = any(day.day > 12 for day in days) or all(day.day == day.month for day in days)
+    if settled:
+        assert parse_dates(texts).dt.date.tolist() == days
+    else:
+        with pytest.raises(AmbiguousDates) as refused:
+            parse_dates(texts)
+        assert days[refused.value.place].day != days[refused.value.place].month
+    assert parse_dates(texts, layout).dt.date.tolist() == days
 
 
 def test_many_rows_are_read_fast_enough_to_be_used(tmp_path: Path) -> None:
@@ -166,9 +426,17 @@ def test_many_rows_are_read_fast_enough_to_be_used(tmp_path: Path) -> None:
     assert company.closes[8] == 9.5
 
 
-NAMES = ["Date", "Close", "Adj Close", "Symbol", "Price", "Ticker", "<DATE>"]
-DATES = ["2020-01-02", "20200103", "2020-02-30"]
-VALUES = ["1.5", "-1", "", "nan", "inf", "1e999", '"', "'", "é", "0x10", "1_0", " 7 "]
+NAMES = ["Date", "Close", "Adj Close", "Symbol", "Price", "Ticker", "<DATE>", "timestamp"]
+DATES = [
+    "2020-01-02",
+    "20200103",
+    "2020-02-30",
+    "01/02/2020",
+    "13/1/2020",
+    "3-Jan-20",
+    "1577923200",
+]
+VALUES = ["1.5", "-1", "", "nan", "inf", "1e999", '"', "'", "é", "0x10", "1_0", " 7 ", "null", "$1"]
 CELLS = st.sampled_from(NAMES + DATES + VALUES)
 TABLES = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=6).map("\n".join)
 
@@ -189,7 +457,8 @@ def test_any_bytes_give_prices_or_one_line(content: bytes) -> None:
     assert companies
     for company in companies:
         assert company.name
-        assert len(company.dates) == len(company.closes) > 0
+        assert len(company.dates) == len(company.closes)
+        assert len(company.closes) + company.missing > 0
         assert (np.diff(company.dates) > np.timedelta64(0)).all()
         assert np.isfinite(company.closes).all()
         assert (company.closes > 0).all()

@@ -4,18 +4,23 @@ B companies, T days, F features a day, K outputs.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from statland.batch import Batch
-from statland.settings import SettingError, whole
+from statland.settings import SettingError, integer
 
 # Streams of random numbers. Validation does not depend on the seed: all runs meet the same test.
 TRAIN, VALIDATION = 0, 1
 
 VALIDATION_COMPANIES = 256
+
+# A forecast whose mean squared error is below this is exact, rounding apart.
+EXACT = 1e-12
 
 MOST_PRICES = 10**8  # of a batch: some GiB while it is made
 
@@ -27,10 +32,12 @@ class Market(ABC):
     would have seen.
     """
 
-    input_size: int = 1
-    output_size: int = 1
+    input_size: int = 1  # F
+    output_size: int = 1  # K
     span: int | None = None  # days back from the last day at which the answer lies, if known
     forecasts_returns: bool = False  # then forecasting zero is a baseline
+    notes: Sequence[str] = ()  # lines on data left out, for the screen and the summary
+    fingerprint: Mapping[str, str] = MappingProxyType({})  # name -> SHA-256 of each file it reads
 
     @abstractmethod
     def train_batch(self, step: int) -> Batch:
@@ -44,11 +51,15 @@ class Market(ABC):
         """What suits this market beside the errors: (B, K), (B, K) to named values (B,)."""
         return {}
 
+    def in_words(self, value: float) -> str:
+        """A price or return as the examples at the end of a run show it."""
+        return f"{value:.3g}"
+
 
 def check_ages(min_days: int, max_days: int, fewest: int = 1) -> tuple[int, int]:
     """The ages of the youngest and the oldest company; raises SettingError where they cannot be."""
-    whole("data.min_days", min_days, fewest)
-    whole("data.max_days", max_days, fewest, 10**9)
+    integer("data.min_days", min_days, fewest)
+    integer("data.max_days", max_days, fewest, 10**9)
     if max_days < min_days:
         raise SettingError(
             f"data.max_days {max_days} is shorter than data.min_days {min_days}; "
@@ -62,25 +73,30 @@ class SyntheticMarket(Market):
 
     def __init__(self, min_days: int, max_days: int, batch_size: int, seed: int) -> None:
         self.min_days, self.max_days = check_ages(min_days, max_days, self.fewest_days)
-        self.batch_size = whole("data.batch_size", batch_size, 1, 10**9)
+        self.batch_size = integer("data.batch_size", batch_size, 1, 10**9)
         if max_days * max(batch_size, VALIDATION_COMPANIES) > MOST_PRICES:
             raise SettingError(
                 f"data.max_days {max_days} of data.batch_size {batch_size} are too many prices for "
                 f"a batch; allowed: at most {MOST_PRICES:.0e} for the larger of data.batch_size "
                 f"and {VALIDATION_COMPANIES}"
             )
-        self.seed = whole("seed", seed, 0)
+        self.seed = integer("seed", seed, 0)
 
     fewest_days = 1
 
     @abstractmethod
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
-        """For ages (B,), prices (B, T) and the next day's value (B,). T is the oldest's age."""
+        """For ages (B,): prices (B, T) or (B, T, F), and the next day's values (B,) or (B, K).
+
+        T is the oldest's age; what stands behind a company's last day is not looked at.
+        """
 
     def train_batch(self, step: int) -> Batch:
         """The training batch of a step: always the same for the same seed."""
         rng = np.random.default_rng([self.seed, TRAIN, step])
-        youngest, oldest = self._band(rng.integers(self.min_days, self.max_days, endpoint=True))
+        youngest, oldest = self._band(
+            int(rng.integers(self.min_days, self.max_days, endpoint=True))
+        )
         ages = rng.integers(youngest, oldest, self.batch_size, endpoint=True)
         return self._batch(rng, ages)
 
@@ -102,22 +118,35 @@ class SyntheticMarket(Market):
 
     def _batch(self, rng: np.random.Generator, ages: np.ndarray) -> Batch:
         prices, tomorrow = self.histories(rng, ages)
-        prices = np.where(np.arange(prices.shape[1]) < ages[:, None], prices, 0)
+        x = self._shaped("inputs", prices, (*prices.shape[:2], self.input_size))
+        y = self._shaped("outputs", tomorrow, (len(tomorrow), self.output_size))
+        traded = np.arange(x.shape[1]) < ages[:, None]
+        x = np.where(traded[..., None], x, 0)
         return Batch(
-            torch.from_numpy(prices.astype(np.float32)).unsqueeze(-1),
+            torch.from_numpy(x.astype(np.float32)),
             torch.from_numpy(ages),
-            torch.from_numpy(tomorrow.astype(np.float32)).unsqueeze(-1),
+            torch.from_numpy(y.astype(np.float32)),
         )
+
+    def _shaped(self, what: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Values of that shape; a single feature or output needs no dimension of its own."""
+        if values.shape not in (shape, shape[:-1] if shape[-1] == 1 else shape):
+            raise ValueError(
+                f"{type(self).__name__}.histories gives {what} of shape {values.shape}; "
+                f"expected {shape}, by input_size {self.input_size} and output_size "
+                f"{self.output_size}"
+            )
+        return values.reshape(shape)
 
 
 def rises(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Of markets whose next price is low (0) or high (1): whether the nearer one was foretold."""
+    """Of markets whose next price is low (0) or high (1): whether the nearer one was predicted."""
     right = ((prediction > 0.5) == (y > 0.5)).double()
     return {"accuracy": right.where(~prediction.isnan(), torch.nan).mean(1)}
 
 
 def direction(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Of returns: whether the sign was foretold; a return of exactly 0 counts as a half."""
+    """Of returns: whether the sign was predicted; a return of exactly 0 counts as a half."""
     agree = torch.sign(prediction) * torch.sign(y)
     right = ((agree + 1) / 2).double()
     return {"direction": right.where(~prediction.isnan(), torch.nan).mean(1)}

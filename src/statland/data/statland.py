@@ -9,6 +9,7 @@ from statland.data.base import SyntheticMarket, rises
 from statland.settings import number
 
 LOW, MEDIUM, HIGH = 0.0, 0.5, 1.0
+NAMES = {LOW: "low", MEDIUM: "medium", HIGH: "high"}
 
 # (yesterday, today): tomorrow is clip(2 * today - yesterday, 0, 1).
 RULES = {(LOW, LOW): LOW, (LOW, MEDIUM): HIGH, (HIGH, MEDIUM): LOW, (HIGH, HIGH): HIGH}
@@ -38,6 +39,10 @@ class StatLand(SyntheticMarket):
         super().__init__(min_days, max_days, batch_size, seed)
         self.shock = number("data.shock", shock, 0, 1)
         self.noise = number("data.noise", noise, 0, 1e6)
+
+    def in_words(self, value: float) -> str:
+        """low, medium or high; what noise has moved is a number."""
+        return NAMES.get(value) or super().in_words(value)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,), prices (B, T) and tomorrow's (B,)."""

@@ -7,17 +7,22 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from statland.batch import Batch, pad
 from statland.data.base import TRAIN, Market, check_ages, direction
-from statland.data.price_files import PriceFileError, read_folder
-from statland.settings import SettingError, number, whole
+from statland.data.dates import parse_dates
+from statland.data.price_files import Closes, fingerprint, read_folder
+from statland.data.price_table import PriceFileError
+from statland.settings import SettingError, choice, integer, number
 
-OUR_FILES = Path(__file__).parents[3] / "data" / "stocks"
+PACKAGED = Path(__file__).parents[3] / "data"
 
 # Of a training batch, at most. Where few samples are of like age, the batch is smaller instead.
 MOST_PADDING = 0.1
+
+MOST_NAMES = 10  # of companies in one line
 
 
 class Stocks(Market):
@@ -27,6 +32,8 @@ class Stocks(Market):
     `validation_fraction` of all trading dates is for validation: a training sample ends, target
     and all, before them. Returns are divided by their standard deviation over the training dates,
     and nothing is taken off: a forecast of zero stays zero.
+
+    `notes` has a line on companies and rows that are left out, `fingerprint` a hash of each file.
     """
 
     forecasts_returns = True
@@ -41,44 +48,35 @@ class Stocks(Market):
         validation_fraction: float,
         validation_samples: int,
         seed: int,
+        packaged: str = "stocks",
+        date_format: str | None = None,
     ) -> None:
         self.min_days, self.max_days = check_ages(min_days, max_days)
-        self.batch_size = whole("data.batch_size", batch_size, 1, 10**9)
+        self.batch_size = integer("data.batch_size", batch_size, 1, 10**9)
         fraction = number("data.validation_fraction", validation_fraction, above=0, below=1)
-        self.validation_samples = whole("data.validation_samples", validation_samples, 1, 10**9)
-        self.seed = whole("seed", seed, 0)
-        if path is not None and (not isinstance(path, str) or not path.strip()):
-            raise SettingError(f"data.path is {path!r}; allowed: a folder")
+        self.validation_samples = integer("data.validation_samples", validation_samples, 1, 10**9)
+        self.seed = integer("seed", seed, 0)
+        folder = price_folder(path, packaged)
+        _check_date_format(date_format)
 
-        companies = read_folder(OUR_FILES if path is None else Path(path))
-        for company in companies:
-            if len(company.closes) < min_days + 2:
-                raise PriceFileError(
-                    f"{company.source}: company {company.name} has {len(company.closes)} days, too "
-                    f"few for one sample; data.min_days {min_days} needs {min_days + 2}"
-                )
+        everyone = read_folder(folder, date_format)
+        self.fingerprint = fingerprint(folder)
+        companies = _with_samples(everyone, min_days)
+        self.notes = _notes(everyone, companies, min_days)
+        self.names = [company.name for company in companies]
         dates = np.unique(np.concatenate([company.dates for company in companies]))
         # The first date that is for validation.
         self.cut = dates[min(len(dates) - 1, int((1 - fraction) * len(dates)))]
-        self.names = [company.name for company in companies]
         returns = [np.diff(np.log(company.closes)) for company in companies]
-        known = [company.dates[1:] < self.cut for company in companies]
-        # A sample is (company, day): the return of that day is what it predicts.
-        samples = np.concatenate(
-            [
-                np.stack([np.full(len(r) - min_days, c), np.arange(min_days, len(r))], axis=1)
-                for c, r in enumerate(returns)
-            ]
-        )
-        is_past = np.array([known[company][day] for company, day in samples])
-        self.train, self.held_out = samples[is_past], samples[~is_past]
+        is_past = [company.dates[1:] < self.cut for company in companies]
+        self.train, self.held_out = _samples(is_past, min_days)
         for part, name in ((self.train, "training"), (self.held_out, "validation")):
             if not len(part):
                 raise SettingError(
                     f"data.validation_fraction {fraction:g} leaves no {name} sample in "
-                    f"{OUR_FILES if path is None else path}; allowed: one that leaves some"
+                    f"{folder}; allowed: one that leaves some"
                 )
-        past = np.concatenate([r[k] for r, k in zip(returns, known, strict=True)])
+        past = np.concatenate([r[p] for r, p in zip(returns, is_past, strict=True)])
         self.scale = float(past.std())
         if not self.scale > 0:
             raise PriceFileError(f"{companies[0].source}: no price moves before {self.cut}")
@@ -110,7 +108,8 @@ class Stocks(Market):
         return samples[np.argsort(self._ages(samples), kind="stable")]
 
     def _ages(self, samples: np.ndarray) -> np.ndarray:
-        return np.minimum(samples[:, 1], self.max_days)
+        ages: np.ndarray = np.minimum(samples[:, 1], self.max_days)
+        return ages
 
     def _batch(self, samples: np.ndarray) -> Batch:
         histories, tomorrow = [], []
@@ -132,3 +131,80 @@ def full_batches(ages: np.ndarray, batch_size: int) -> list[int]:
             start, days = place, 0
         days += age
     return [*stops, len(ages)]
+
+
+def price_folder(path: str | None, packaged: str) -> Path:
+    """The folder that `path` names, else the folder of that name that comes with the bench."""
+    folders = sorted({file.parent.name for file in PACKAGED.glob("*/*.csv*")})
+    choice("data.packaged", packaged, folders)
+    if path is None:
+        return PACKAGED / packaged
+    if not isinstance(path, str) or not path.strip():
+        raise SettingError(f"data.path is {path!r}; allowed: a folder")
+    return Path(path)
+
+
+def _check_date_format(date_format: str | None) -> None:
+    """Raise SettingError where pandas could not parse dates by this format."""
+    reason = ""
+    try:
+        if date_format is None:
+            return
+        if isinstance(date_format, str) and "%" in date_format:
+            parse_dates(pd.Series(["1"]), date_format)
+            return
+    except ValueError as error:
+        reason = f" ({error})"
+    raise SettingError(
+        f"data.date_format is {date_format!r}; allowed: null, a strptime format like %d/%m/%Y"
+        f"{reason}"
+    )
+
+
+def _with_samples(companies: list[Closes], min_days: int) -> list[Closes]:
+    """The companies that are long enough for one sample; raises PriceFileError where none is."""
+    long_enough = [company for company in companies if len(company.closes) >= min_days + 2]
+    if not long_enough:
+        longest = max(companies, key=lambda company: len(company.closes))
+        raise PriceFileError(
+            f"{longest.source}: company {longest.name} has {len(longest.closes)} days, too few for "
+            f"one sample, and no other has more; data.min_days {min_days} needs {min_days + 2}"
+        )
+    return long_enough
+
+
+def _notes(everyone: list[Closes], kept: list[Closes], min_days: int) -> list[str]:
+    """One line on rows without a price, one on companies too short; none where all is used."""
+    notes = []
+    rows = sum(company.missing for company in everyone)
+    if rows:
+        counts = _listed([f"{c.name} {c.missing}" for c in everyone if c.missing])
+        notes.append(f"rows without a price, left out: {rows} ({counts})")
+    names = {company.name for company in kept}
+    short = [f"{c.name} {len(c.closes)}" for c in everyone if c.name not in names]
+    if short:
+        notes.append(
+            f"companies with fewer than the {min_days + 2} days of one sample, left out: "
+            f"{len(short)} ({_listed(short)})"
+        )
+    return ["".join(c if c.isprintable() else " " for c in note) for note in notes]
+
+
+def _listed(items: list[str]) -> str:
+    more = len(items) - MOST_NAMES
+    return ", ".join(items[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _samples(is_past: list[np.ndarray], min_days: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation samples (company, day): the return of that day is the answer.
+
+    `is_past` has for each company (returns,) whether a return lies before the validation dates.
+    """
+    samples = np.concatenate(
+        [
+            np.stack([np.full(len(past) - min_days, c), np.arange(min_days, len(past))], axis=1)
+            for c, past in enumerate(is_past)
+        ]
+    )
+    trains = np.concatenate([past[min_days:] for past in is_past])
+    return samples[trains], samples[~trains]
