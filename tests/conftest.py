@@ -1,17 +1,21 @@
 """Every model, initialisation and market of configs/, composed as train.py composes them."""
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from statland.data.base import Market
-from statland.models.base import RecurrentModel
+from statland.command.compose import plain
+from statland.models.base import RecurrentModel, SequenceModel
 from statland.records import checkpoint
-from statland.training.build import build, check
+from statland.settings import flatten
+from statland.training.build import Built, build
+from statland.training.config import Settings, check
 from statland.training.run import run
 
 ROOT = Path(__file__).parents[1]
@@ -20,24 +24,49 @@ MARKETS = sorted(path.stem for path in (ROOT / "configs/data").glob("*.yaml"))
 INITS = sorted(path.stem for path in (ROOT / "configs/model/init").glob("*.yaml"))
 OPTIMIZERS = sorted(path.stem for path in (ROOT / "configs/optimizer").glob("*.yaml"))
 
+# Each model and each market at least once: all pairs of them would take too long.
+PAIRS = [
+    (MODELS[place % len(MODELS)], MARKETS[place % len(MARKETS)])
+    for place in range(max(len(MODELS), len(MARKETS)))
+]
 
-def composed(*overrides: str) -> DictConfig:
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The config of train.py with these overrides, resolved."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("train", list(overrides))
+        return plain(compose("train", list(overrides)))
 
 
-def built(*overrides: str) -> tuple[Market, RecurrentModel, torch.optim.Optimizer]:
-    config = composed(*overrides)
-    torch.manual_seed(check(config)["seed"])
-    return build(config, torch.device("cpu"))
+def settings_of(*overrides: str) -> Settings:
+    return check(composed(*overrides))
 
 
-def ran(folder: Path, *overrides: str) -> dict:
-    """One run in this process, its folder `folder`; what summary.json holds."""
+def built(*overrides: str) -> Built:
+    settings = settings_of(*overrides)
+    torch.manual_seed(settings["seed"])
+    return build(settings, torch.device("cpu"))
+
+
+def applicable(choice: str, *overrides: str) -> tuple[str, ...]:
+    """A choice, such as model=lstm, and those of the overrides whose key it has."""
+    keys = _keys(choice)
+    return choice, *(override for override in overrides if override.split("=")[0] in keys)
+
+
+@cache
+def _keys(choice: str) -> frozenset[str]:
+    return frozenset(flatten(composed(choice)))
+
+
+def choices_of(overrides: tuple[str, ...]) -> Mapping[str, str]:
     chosen = {"model": "rnn_cell", "model/init": "default", "data": "statland", "optimizer": "adam"}
     pairs = (override.split("=", 1) for override in overrides if "=" in override)
-    chosen |= {key: value for key, value in pairs if key in chosen}
-    return run(composed(*overrides), folder, chosen)
+    return chosen | {key: value for key, value in pairs if key in chosen}
+
+
+def ran(folder: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
+    """One run in this process, its folder `folder`; what summary.json holds."""
+    return run(settings_of(*overrides), folder, choices_of(overrides), resume=resume)
 
 
 def same_run(a: Path, b: Path) -> None:
@@ -66,6 +95,21 @@ def same_run(a: Path, b: Path) -> None:
 @pytest.fixture(params=MODELS)
 def model_name(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture
+def model(model_name: str) -> SequenceModel:
+    """Each model, in float64 and without dropout: small, and of several layers if it can be."""
+    small = applicable(f"model={model_name}", "model.hidden_size=6", "model.num_layers=2")
+    return built(*small).model.double().eval()
+
+
+@pytest.fixture
+def recurrent(model: SequenceModel) -> RecurrentModel:
+    """Each model that has a state."""
+    if not isinstance(model, RecurrentModel):
+        pytest.skip("has no state")
+    return model
 
 
 @pytest.fixture(params=MARKETS)

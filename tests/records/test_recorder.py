@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from statland.gradients.flow import profile
+from statland.gradients import profile
 from statland.records.recorder import Recorder
 from statland.settings import SettingError
 
@@ -80,11 +80,11 @@ def test_a_figure_reads_back(tmp_path: Path) -> None:
     figure = Figure(figsize=(2, 1), dpi=50)
     figure.add_subplot().plot([1, 2])
     with Recorder(tmp_path) as recorder:
-        recorder.figure("grad_flow/profile", figure, 3)
-    (image,) = events(tmp_path).Images("grad_flow/profile")
+        recorder.figure("picture/profile", figure, 3)
+    (image,) = events(tmp_path).Images("picture/profile")
     assert (image.step, image.width, image.height) == (3, 100, 50)
     assert image.encoded_image_string.startswith(b"\x89PNG")
-    assert (tmp_path / "grad_flow_profile.png").read_bytes() == image.encoded_image_string
+    assert (tmp_path / "profile.png").read_bytes() == image.encoded_image_string
 
 
 def test_hyperparameters_are_in_the_run_itself(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_hyperparameters_are_in_the_run_itself(tmp_path: Path) -> None:
     assert info.hparams["optimizer.lr"].number_value == 0.1
     assert info.hparams["x"].string_value == "None"
     assert info.hparams["y"].bool_value is True
-    text = read.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    text = read.Tensors("settings/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "seed: 0" in text
 
 

@@ -1,4 +1,4 @@
-"""A real TensorBoard, asked over HTTP on loopback, shows runs of all models side by side."""
+"""A real TensorBoard, asked over HTTP on loopback, shows runs of several models side by side."""
 
 import json
 import re
@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ran
+from conftest import MODELS, ran
 
-MODELS = ("rnn_cell", "rnn", "lstm")
-RUNS = (*MODELS, "again")  # the last one with the settings of the one before
+SOME = MODELS[:3]
+# One again with the settings of the one before, and one that explodes.
+RUNS = (*SOME, "again", "exploded")
+EXPLODES = ("model=rnn_orthogonal", "model.init.gain=2", "optimizer=sgd", "optimizer.lr=1")
+EXPLODES += ("clip_norm=null", "data=recall", "data.min_days=50", "data.max_days=50", "steps=60")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a TensorBoard on a folder with a run of each model."""
     folder = tmp_path_factory.mktemp("runs")
-    for name, model in zip(RUNS, (*MODELS, MODELS[-1]), strict=True):
+    for name, model in zip(RUNS, (*SOME, SOME[-1]), strict=False):
         ran(folder / name, f"model={model}", "data=recall", "steps=5", "log_every=1")
+    assert ran(folder / "exploded", *EXPLODES)["status"] == "diverged"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -67,38 +71,40 @@ def test_scalars_overlay(server: str) -> None:
     tags = {run: set(t) for run, t in ask(f"{server}/data/plugin/scalars/tags").items()}
     common = set.intersection(*tags.values())
     for tag in (
+        "gradient/first_to_last",
+        "gradient/log10_norm",
+        "gradient/reach_days",
         "loss/train",
         "loss/validation",
-        "skill/validation",
-        "grad_norm/total",
-        "grad_norm/log10_total",
-        "grad_norm/clipped_fraction",
-        "grad_norm_parameter/recurrence.weight_hh_l0",
-        "update_ratio/recurrence.weight_hh_l0",
-        "grad_flow/decay_per_day",
-        "grad_flow/first_to_last",
-        "grad_flow/reach_days",
-        "grad_flow/log10_error",
-        "grad_flow_lag/20",
-        "lyapunov/max",
-        "health/nonfinite_steps",
+        "norm/total",
+        "norm/clipped_fraction",
+        "norm/nonfinite_steps",
+        "profile/before_training",
+        "profile/after_training",
+        "profile_lag/20",
+        "profile_summary/decay_per_day",
+        "profile_summary/log10_error",
+        "profile_summary/lost_companies",
+        "profile_summary/reach_inputs_days",
+        "score/skill",
         "speed/steps_per_second",
     ):
         assert tag in common
-    answer = ask(f"{server}/data/plugin/scalars/scalars?run=lstm&tag=loss/train")
+    answer = ask(f"{server}/data/plugin/scalars/scalars?run={SOME[0]}&tag=loss/train")
     assert [step for _, step, _ in answer] == [0, 1, 2, 3, 4]
 
 
 def test_figures_and_text_are_there(server: str) -> None:
     images = ask(f"{server}/data/plugin/images/tags")
     assert {run: set(tags) for run, tags in images.items()} == {
-        run: {"grad_flow/profile", "grad_flow/heatmap"} for run in RUNS
+        run: {"picture/profile", "picture/heatmap"} for run in RUNS
     }
     texts = ask(f"{server}/data/plugin/text/tags")
-    for model in MODELS:
-        assert {"config/text_summary", "grad_flow/forecast/text_summary"} <= set(texts[model])
-    told = ask(f"{server}/data/plugin/text/text?run=lstm&tag=grad_flow/forecast/text_summary")
-    assert re.search(r"before training: the gradient reaches \d+ days; the answer", told[0]["text"])
+    for model in SOME:
+        assert {"gradient/verdict/text_summary", "settings/text_summary"} <= set(texts[model])
+    query = f"run={SOME[0]}&tag=gradient/verdict/text_summary"
+    said = ask(f"{server}/data/plugin/text/text?{query}")[0]["text"]
+    assert re.search(r"before training the gradient (vanishes|holds|explodes): .* reach", said)
 
 
 def test_hparams_joins_settings_and_metrics_in_one_row_a_run(server: str) -> None:
@@ -117,10 +123,39 @@ def test_hparams_joins_settings_and_metrics_in_one_row_a_run(server: str) -> Non
         (session,) = group["sessions"]
         value = next(m for m in group["metricValues"] if m["name"] == metric)
         rows[session["name"]] = value
+        model = {"again": SOME[-1], "exploded": "rnn_orthogonal"}
         assert group["hparams"]["data.max_days"] == 50
-        assert group["hparams"]["model"] == session["name"].replace("again", "lstm")
+        assert group["hparams"]["model"] == model.get(session["name"], session["name"])
     assert set(rows) == set(RUNS)
     for run, value in rows.items():
         curve = ask(f"{server}/data/plugin/scalars/scalars?run={run}&tag=loss/validation")
         assert value["value"] == pytest.approx(curve[-1][2])
-        assert value["trainingStep"] == 5
+        assert value["trainingStep"] == curve[-1][1]
+
+
+# What the Time series page opens first, and HParams' five default columns.
+STORY = [
+    "gradient/first_to_last",
+    "gradient/log10_norm",
+    "gradient/reach_days",
+    "loss/train",
+    "loss/validation",
+]
+
+
+def test_the_story_comes_first(server: str) -> None:
+    for tags in ask(f"{server}/data/plugin/scalars/tags").values():
+        assert sorted(tags)[:5] == STORY
+
+
+def test_an_exploding_run_is_a_curve_that_climbs_and_stays_in_the_plots(server: str) -> None:
+    curve = ask(f"{server}/data/plugin/scalars/scalars?run=exploded&tag=gradient/log10_norm")
+    assert [step for _, step, _ in curve] == list(range(len(curve)))
+    values = [value for _, _, value in curve]
+    finite = [value for value in values if value < 38]
+    assert len(finite) >= 10
+    assert finite[-1] > 20
+    for tag in STORY:
+        last = ask(f"{server}/data/plugin/scalars/scalars?run=exploded&tag={tag}")[-1][2]
+        assert isinstance(last, float)  # JSON has NaN and Infinity as texts
+        assert abs(last) <= 3.5e38

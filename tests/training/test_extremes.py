@@ -8,12 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import composed, ran
-from test_resume import same_run
+from conftest import ran, same_run
 
 from statland.records import checkpoint
 from statland.report import load
-from statland.training.run import run
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -63,7 +61,7 @@ SIZES = {
 def cases() -> list[object]:
     found = []
     for case in itertools.product(SIZES, ["rnn_cell", "rnn", "lstm"], ["float32", "float64"]):
-        takes_long = case[0] == "5000 days" or case[:2] == ("512 units", "lstm")
+        takes_long = case[0] in ("5000 days", "512 units")
         found.append(pytest.param(*case, marks=[pytest.mark.slow] if takes_long else []))
     return found
 
@@ -75,8 +73,7 @@ def test_every_size_resumes_as_if_it_had_not_been_stopped(
     settings = (f"model={model}", f"dtype={dtype}", *SIZES[size], "log_every=1", "probe_every=1")
     whole = ran(tmp_path / "whole", *settings, "steps=3")
     ran(tmp_path / "resumed", *settings, "steps=1")
-    choices = json.loads((tmp_path / "resumed/summary.json").read_text())["choices"]
-    resumed = run(composed(*settings, "steps=3"), tmp_path / "resumed", choices, resume=True)
+    resumed = ran(tmp_path / "resumed", *settings, "steps=3", resume=True)
     same_run(tmp_path / "whole", tmp_path / "resumed")
     assert resumed["status"] == whole["status"] == "completed"
     assert json.dumps(resumed["gradient"]) == json.dumps(whole["gradient"])

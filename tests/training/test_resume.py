@@ -1,28 +1,30 @@
 """Nothing that was computed is lost: kills, signals, damaged checkpoints, full disks."""
 
+import contextlib
+import itertools
 import json
 import os
 import random
-import re
 import resource
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT, composed, ran, same_run
-from omegaconf import OmegaConf
+from conftest import ROOT, ran, same_run
 
-from statland.command.job import resume
 from statland.records import checkpoint
-from statland.records.checkpoint import CheckpointError
-from statland.records.recorder import read_summary
+from statland.records.checkpoint import CheckpointError, State
+from statland.records.summary import read_summary
 from statland.settings import SettingError
-from statland.training.run import Run, run
+from statland.training.run import Run
 
 TRAIN = [sys.executable, str(ROOT / "scripts/train.py")]
 SMALL = ("data.max_days=8", "log_every=5", "validate_every=30", "probe_every=40")
@@ -127,9 +129,16 @@ def test_resume_takes_the_run_s_own_settings_and_only_more_steps(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def state(updates: int) -> State:
+    weights = {"w": torch.arange(999.0) + updates}
+    facts = {key: kind() for key, kind in checkpoint.FACTS.items()}
+    parts = {"optimizer": {}, "identity": {}, "facts": facts, "sizes": {"metrics.csv": 3}}
+    return State(updates=updates, model=weights, longer=None, **parts)
+
+
 def saved(folder: Path) -> None:
     for updates in (1, 2):
-        checkpoint.save(folder, {"updates": updates, "w": torch.arange(999.0) + updates})
+        checkpoint.save(folder, state(updates))
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(
@@ -154,22 +163,106 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 def test_a_kill_while_saving_leaves_a_whole_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stop `save` at each of its system calls in turn."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
+    """Stop `save` at each of its calls of os in turn; a run then goes on, and is stopped again."""
     saved(tmp_path)
-    for name in ("fsync", "link", "replace", "open"):
-        with monkeypatch.context() as stopped:
-            stopped.setattr(
-                checkpoint.os, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
-            )
-            with pytest.raises(KeyboardInterrupt):
-                checkpoint.save(tmp_path, {"updates": 3})
-        assert checkpoint.load(tmp_path)["updates"] in (2, 3)
-    checkpoint.save(tmp_path, {"updates": 4})
-    assert checkpoint.load(tmp_path)["updates"] == 4
+    newest = 2
+    for name, call in itertools.product(("fsync", "replace", "open"), (1, 2, 3)):
+        with monkeypatch.context() as patched:
+            patched.setattr(checkpoint.os, name, stopping(getattr(os, name), call))
+            with contextlib.suppress(KeyboardInterrupt):
+                checkpoint.save(tmp_path, state(newest + 1))
+        updates = checkpoint.load(tmp_path)["updates"]
+        assert updates in (newest, newest + 1)
+        newest = updates
+    assert newest >= 5  # most of them came far enough
+    assert (tmp_path / "checkpoint.before.pt").exists()
+    checkpoint.save(tmp_path, state(99))
+    assert checkpoint.load(tmp_path)["updates"] == 99
+
+
+def stopping(function: Callable[..., Any], call: int) -> Callable[..., Any]:
+    """The function, but for its call of that number, at which the process is stopped."""
+    calls = itertools.count(1)
+
+    def stopped(*arguments: Any) -> Any:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    return stopped
+
+
+def test_the_first_checkpoint_of_all_may_be_half_written(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.part").write_bytes(b"PK half")
+    assert checkpoint.load(tmp_path) is None
+
+
+def test_checkpoints_need_no_links_and_no_flushed_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on exFAT and on network mounts."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    flush = os.fsync
+    for name in ("link", "symlink"):
+        monkeypatch.setattr(os, name, forbidden)
+    is_folder = lambda file: stat.S_ISDIR(os.fstat(file).st_mode)  # noqa: E731
+    monkeypatch.setattr(os, "fsync", lambda file: (forbidden if is_folder(file) else flush)(file))
+    saved(tmp_path)
+    assert checkpoint.load(tmp_path)["updates"] == 2
+    ran(tmp_path / "a", *SMALL, "steps=10", "checkpoint_every=2")
+    assert checkpoint.load(tmp_path / "a")["updates"] == 10
+
+
+BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a list": lambda _: [1, 2],
+    "nothing": lambda _: {},
+    "no updates": lambda s: {k: v for k, v in s.items() if k != "updates"},
+    "one part more": lambda s: s | {"extra": 1},
+    "updates as text": lambda s: s | {"updates": "4"},
+    "another format": lambda s: s | {"format": 1},
+    "model as text": lambda s: s | {"model": "weights"},
+    "another model": lambda s: s | {"model": {"w": torch.zeros(3)}},
+    "weights of another shape": lambda s: (
+        s | {"model": {k: v.repeat(2) if v.ndim == 1 else v for k, v in s["model"].items()}}
+    ),
+    "weights as numbers": lambda s: s | {"model": dict.fromkeys(s["model"], 0)},
+    "optimizer empty": lambda s: s | {"optimizer": {}},
+    "optimizer of other groups": lambda s: s | {"optimizer": {"state": {}, "param_groups": []}},
+    "optimizer as numbers": lambda s: s | {"optimizer": {"state": 1, "param_groups": 2}},
+    "identity empty": lambda s: s | {"identity": "{}"},
+    "identity no JSON": lambda s: s | {"identity": "{"},
+    "identity of texts": lambda s: (
+        s | {"identity": json.dumps({"settings": "a", "files": "b", "choices": "c"})}
+    ),
+    "facts empty": lambda s: s | {"facts": "{}"},
+    "facts of texts": lambda s: s | {"facts": json.dumps({"steps": "a", "lost": "b"})},
+    "sizes empty": lambda s: s | {"sizes": "{}"},
+    "sizes of texts": lambda s: s | {"sizes": json.dumps({"metrics.csv": "all"})},
+    "longer as text": lambda s: s | {"longer": json.dumps("a")},
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small") / "run"
+    ran(folder, *SMALL, "steps=3")
+    return folder
+
+
+@pytest.mark.parametrize("how", list(BROKEN))
+def test_a_checkpoint_made_by_hand_gives_one_line(how: str, small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(small, folder)
+    packed = torch.load(folder / "checkpoint.pt", weights_only=True)
+    torch.save(BROKEN[how](packed), folder / "checkpoint.pt")
+    before = contents(folder)
+    with pytest.raises(SettingError) as refused:
+        ran(folder, *SMALL, "steps=6", resume=True)
+    assert "\n" not in str(refused.value)
+    assert contents(folder) == before
 
 
 def test_a_checkpoint_can_run_no_code(tmp_path: Path) -> None:
@@ -228,13 +321,15 @@ def test_two_processes_that_start_at_once(tmp_path: Path) -> None:
 def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     ran(tmp_path / "a", *SMALL, "steps=40")
     before = contents(tmp_path / "a")
-    choices = json.loads((tmp_path / "a/summary.json").read_text())["choices"]
     for wrong, words in {
         ("steps=39",): "steps is 39, and the run has made 40 already",
-        ("steps=80", "model.hidden_size=9"): "the checkpoint is of another model",
+        (
+            "steps=80",
+            "model.hidden_size=9",
+        ): "run with another model.hidden_size: 32, not 9",
     }.items():
         with pytest.raises(SettingError, match=words):
-            run(composed(*SMALL, *wrong), tmp_path / "a", choices, resume=True)
+            ran(tmp_path / "a", *SMALL, *wrong, resume=True)
         assert contents(tmp_path / "a") == before
 
 
@@ -242,7 +337,6 @@ def test_what_is_refused_leaves_the_run_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["shorter", "gone"])
 def test_records_that_were_changed_are_refused(name: str, what: str, tmp_path: Path) -> None:
     ran(tmp_path, *SMALL, "steps=40")
-    choices = json.loads((tmp_path / "summary.json").read_text())["choices"]
     (path,) = tmp_path.glob(name)
     if what == "gone":
         path.unlink()
@@ -250,16 +344,15 @@ def test_records_that_were_changed_are_refused(name: str, what: str, tmp_path: P
         os.truncate(path, 100)
     before = contents(tmp_path)
     with pytest.raises(SettingError, match=f"{path.name} is {what}"):
-        run(composed(*SMALL, "steps=80"), tmp_path, choices, resume=True)
+        ran(tmp_path, *SMALL, "steps=80", resume=True)
     assert contents(tmp_path) == before
 
 
 def test_a_completed_run_without_a_checkpoint_is_not_begun_anew(tmp_path: Path) -> None:
     ran(tmp_path, *SMALL, "steps=5", "checkpoint_every=null")
-    choices = json.loads((tmp_path / "summary.json").read_text())["choices"]
     before = contents(tmp_path)
     with pytest.raises(SettingError, match="no checkpoint to go on from"):
-        run(composed(*SMALL, "steps=9"), tmp_path, choices, resume=True)
+        ran(tmp_path, *SMALL, "steps=9", resume=True)
     assert contents(tmp_path) == before
 
 
@@ -268,14 +361,9 @@ def test_a_longer_run_is_as_if_it_had_been_asked_for_at_once(model: str, tmp_pat
     """Also where the first end was no step that is logged."""
     settings = (f"model={model}", *SMALL, "clip_norm=0.05")
     ran(tmp_path / "whole", *settings, "steps=90")
-    short = ran(tmp_path / "longer", *settings, "steps=37")
+    ran(tmp_path / "longer", *settings, "steps=37")
     for steps in (37, 52, 90):  # the first is the same again
-        run(
-            composed(*settings, f"steps={steps}"),
-            tmp_path / "longer",
-            short["choices"],
-            resume=True,
-        )
+        ran(tmp_path / "longer", *settings, f"steps={steps}", resume=True)
         if steps == 37:
             ran(tmp_path / "short", *settings, "steps=37")
             same_run(tmp_path / "short", tmp_path / "longer")
@@ -287,9 +375,8 @@ def test_a_diverging_run_goes_on_diverging(tmp_path: Path) -> None:
     settings = ("model=rnn_orthogonal", "model.init.gain=100", "model.nonlinearity=relu")
     settings += ("data.min_days=50", "model.hidden_size=8", "log_every=3")
     whole = ran(tmp_path / "whole", *settings, "steps=100")
-    first = ran(tmp_path / "resumed", *settings, "steps=10")
-    config = composed(*settings, "steps=100")
-    resumed = run(config, tmp_path / "resumed", first["choices"], resume=True)
+    ran(tmp_path / "resumed", *settings, "steps=10")
+    resumed = ran(tmp_path / "resumed", *settings, "steps=100", resume=True)
     assert (resumed["status"], resumed["steps"]) == (whole["status"], 20) == ("diverged", 20)
     rows = [
         [r for r in (tmp_path / f / "metrics.csv").read_text().splitlines() if ",speed/" not in r]
@@ -301,10 +388,10 @@ def test_a_diverging_run_goes_on_diverging(tmp_path: Path) -> None:
 def test_a_run_that_is_gone_on_with_is_not_completed_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = ran(tmp_path, *SMALL, "steps=5")
+    ran(tmp_path, *SMALL, "steps=5")
     monkeypatch.setattr(Run, "train", lambda _: os._exit(0))
     if (child := os.fork()) == 0:
-        run(composed(*SMALL, "steps=9"), tmp_path, first["choices"], resume=True)
+        ran(tmp_path, *SMALL, "steps=9", resume=True)
     os.waitpid(child, 0)
     assert read_summary(tmp_path) is None
 
@@ -316,29 +403,13 @@ def test_a_signal_after_the_last_step_lets_the_run_end(
     """Its exit status says that it came, so that a sweep stops too."""
     command = (*SMALL, "steps=200", "sweep=s", "runs_dir=.", "seed=0,1")
     with start(tmp_path, "-m", *command) as process:
-        wait_for(tmp_path / "s/0-seed=0/metrics.csv", "\n200,loss/validation", process)
+        wait_for(tmp_path / "s/rnn_cell-seed=0/metrics.csv", "\n200,loss/validation", process)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == status
     assert "Traceback" not in err
-    assert read_summary(tmp_path / "s/0-seed=0")["status"] == "completed"
-    assert not (tmp_path / "s/1-seed=1/metrics.csv").exists()
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "hydra.yaml"])
-@pytest.mark.parametrize("content", ["", "[1, 2]", "a: [", "\x00", "hydra: {runtime: 3}"])
-def test_a_damaged_config_is_told_in_one_line(name: str, content: str, tmp_path: Path) -> None:
-    hydra = tmp_path / "a/.hydra"
-    hydra.mkdir(parents=True)
-    choices = "{model: rnn, model/init: default, data: recall, optimizer: adam}"
-    (hydra / "config.yaml").write_text("steps: 5\n")
-    (hydra / "hydra.yaml").write_text(f"hydra: {{runtime: {{choices: {choices}}}}}\n")
-    (hydra / name).write_text(content)
-    with pytest.raises(SettingError) as refused:
-        resume(OmegaConf.create({"resume": str(tmp_path / "a")}), {}, [])
-    message = str(refused.value)
-    assert "\n" not in message
-    assert re.search(r"/a/.hydra is damaged: |is missing$|hydra is no setting;", message)
+    assert read_summary(tmp_path / "s/rnn_cell-seed=0")["status"] == "completed"
+    assert not (tmp_path / "s/rnn_cell-seed=1/metrics.csv").exists()
 
 
 def test_a_full_disk_is_told_in_one_line_and_loses_nothing(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_resumed_watch_has_seen_the_same(tmp_path: Path, monkeypatch: pytest.M
     again = watching(tmp_path / "b")
     again.recorder.close()
     again.recorder = Recorder(tmp_path / "a", sizes)
-    again.restore({"before": {"reach_days": 5}})
+    again.restore({"before": {"reach_days": 5}}, 3)
     again.recorder.close()
     assert again.gradient == {"before": {"reach_days": 5}}
     assert [step for step, _ in again.course] == [step for step, _ in seen.course]
@@ -58,7 +58,7 @@ def test_a_resumed_watch_has_seen_the_same(tmp_path: Path, monkeypatch: pytest.M
 def test_a_long_run_is_drawn_early(steps: int, drawn: bool, tmp_path: Path) -> None:
     seen = watching(tmp_path / "a", steps)
     seen.probe_if_due(0, seen.console)
-    assert not (tmp_path / "a/grad_flow_profile.png").exists()
+    assert not (tmp_path / "a/profile.png").exists()
     seen.probe_if_due(1, seen.console)
-    assert (tmp_path / "a/grad_flow_heatmap.png").exists() is drawn
+    assert (tmp_path / "a/heatmap.png").exists() is drawn
     seen.recorder.close()

@@ -1,51 +1,40 @@
 """One process a run folder: the second that would train in it is refused."""
 
-import contextlib
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from statland.settings import SettingError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 NAME = ".lock"
-
-# The folders that this process has taken, and the open file that keeps each.
-_taken: dict[Path, int] = {}
 
 
 class FolderTaken(SettingError):
     """Another process is training in the folder."""
 
 
-def take(folder: Path) -> None:
-    """Keep a folder for this process until `release`, or until the process ends, however it does.
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder for this process, until the block or the process ends, however it does.
 
-    Raises FolderTaken where another process has it.
+    Within the block it may be held again. Raises FolderTaken where another process has it, and
+    SettingError where nothing can be written into the folder.
     """
-    folder = folder.resolve()
-    if fcntl is None or folder in _taken:
-        return
-    file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = FileLock(folder.resolve() / NAME, is_singleton=True, thread_local=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever had it a moment ago has removed the name: then this file keeps nothing.
-        is_it = os.fstat(file).st_ino == os.stat(folder / NAME).st_ino
-    except (BlockingIOError, FileNotFoundError):
-        is_it = False
-    if not is_it:
-        os.close(file)
-        raise FolderTaken(f"{folder}: another process is training in this folder")
-    _taken[folder] = file
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise FolderTaken(f"{folder}: another process is training in this folder") from None
+    except OSError as error:
+        raise SettingError(f"{folder} cannot be written to: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def release(folder: Path) -> None:
-    """Let a folder go, if this process has it."""
-    folder = folder.resolve()
-    if folder in _taken:
-        with contextlib.suppress(FileNotFoundError):
-            (folder / NAME).unlink()
-        os.close(_taken.pop(folder))
+def remove_lock(folder: Path) -> None:
+    """Remove what `held` leaves behind in a folder, while it is held."""
+    (folder / NAME).unlink(missing_ok=True)

@@ -1,20 +1,21 @@
-"""What a run leaves behind: the only file that knows TensorBoard, CSV and JSON."""
+"""Writes a run folder as the run goes on; the only file that knows TensorBoard."""
 
 import csv
 import io
-import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from statland.gradients.flow import Profile
+from statland.gradients.reach import Profile
+from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back
+from statland.records.summary import write_summary
 from statland.settings import SettingError
 
 if TYPE_CHECKING:  # importing it takes a second that no run should wait for before it trains
@@ -23,10 +24,14 @@ if TYPE_CHECKING:  # importing it takes a second that no run should wait for bef
 # Largest float32: TensorBoard's scalars are no wider. The plain value is in metrics.csv.
 FLOAT32_MAX = 3.4028234663852886e38
 
-METRICS, FLOW, EVENTS = "metrics.csv", "gradient_flow.csv", "events.out.tfevents.*"
-
-# One for each field of a Profile.
-FLOW_COLUMNS = ("log10_median", "log10_p10", "log10_p90", "companies", "exact_zeros")
+# Where the metrics that HParams shows first stand instead when they are -inf, or inf or nan.
+# 1e-45 is float32's smallest number, and 1e-324 is below float64's.
+EDGES = {
+    "gradient/first_to_last": (-324.0, 324.0),
+    "gradient/log10_norm": (-45.0, math.log10(FLOAT32_MAX)),
+    "loss/train": (-FLOAT32_MAX, FLOAT32_MAX),
+    "loss/validation": (-FLOAT32_MAX, FLOAT32_MAX),
+}
 
 
 class Recorder:
@@ -37,9 +42,10 @@ class Recorder:
     exact_zeros.
     """
 
-    def __init__(self, folder: Path, sizes: Mapping[str, int] | None = None) -> None:
+    def __init__(self, folder: Path, sizes: Mapping[str, int] | None = None, step: int = 0) -> None:
         """Start recording into `folder`, or take it up where its files had these `sizes`.
 
+        That was after so many steps; what TensorBoard has read of later ones it then drops.
         Raises SettingError where a new run would meet an earlier one.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,11 +53,13 @@ class Recorder:
         if sizes is None and (folder / METRICS).exists():
             raise SettingError(f"{folder} holds a run already; allowed: a new folder")
         if sizes is not None:
-            _cut_back(folder, sizes)
+            cut_back(folder, sizes)
         self._file, self._rows = _csv(folder / METRICS, ["step", "tag", "value"])
         header = ["step", "quantity", "lag", *FLOW_COLUMNS]
         self._flow_file, self._flow_rows = _csv(folder / FLOW, header)
-        self._events = SummaryWriter(str(folder))
+        self._events = SummaryWriter(str(folder), purge_step=step or None)
+        assert self._events.file_writer is not None
+        self._write: Callable[[Summary, int], None] = self._events.file_writer.add_summary
 
     def sizes(self) -> dict[str, int]:
         """Bring all that was recorded to the disk; the size of each file, in bytes."""
@@ -73,16 +81,16 @@ class Recorder:
         }
         # Runs with equal settings stay apart: a trial is a folder, and bears its name.
         start = hparams_pb(known, trial_id="/".join(self.folder.resolve().parts[-2:]))
-        self._events.file_writer.add_summary(start, 0)
-        self.text("config", f"```yaml\n{text}```")
+        self._write(start, 0)
+        self.text("settings", f"```yaml\n{text}```")
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Write scalars of one step, as one TensorBoard event; None is left out."""
         present = {tag: float(value) for tag, value in values.items() if value is not None}
         event = Summary(
-            value=[Summary.Value(tag=t, simple_value=_float32(v)) for t, v in present.items()]
+            value=[Summary.Value(tag=t, simple_value=showable(t, v)) for t, v in present.items()]
         )
-        self._events.file_writer.add_summary(event, step)
+        self._write(event, step)
         self._rows.writerows((step, tag, repr(value)) for tag, value in present.items())
         self._file.flush()
 
@@ -95,8 +103,19 @@ class Recorder:
             )
         self._flow_file.flush()
 
+    def profile(self, tag: str, log10: Tensor, first: int = 0) -> None:
+        """Write a profile (lags,) to TensorBoard, each lag as a step, from lag `first` on.
+
+        An exact zero has no place on such an axis and is left out. metrics.csv leaves profiles to
+        gradient_flow.csv, which has them with their bands.
+        """
+        for lag, value in enumerate(log10.tolist()):
+            if lag >= first and math.isfinite(value):
+                event = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+                self._write(event, lag)
+
     def figure(self, tag: str, figure: "Figure", step: int) -> None:
-        """Write a figure to TensorBoard, and as a PNG named like its tag."""
+        """Write a figure to TensorBoard, and as a PNG with the last part of its tag as name."""
         png = io.BytesIO()
         figure.savefig(png, format="png")
         width, height = figure.canvas.get_width_height()
@@ -104,8 +123,8 @@ class Recorder:
             encoded_image_string=png.getvalue(), width=width, height=height, colorspace=4
         )
         event = Summary(value=[Summary.Value(tag=tag, image=image)])
-        self._events.file_writer.add_summary(event, step)
-        (self.folder / f"{tag.replace('/', '_')}.png").write_bytes(png.getvalue())
+        self._write(event, step)
+        (self.folder / f"{tag.rpartition('/')[2]}.png").write_bytes(png.getvalue())
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """Write a text, in Markdown, to TensorBoard."""
@@ -128,46 +147,6 @@ class Recorder:
         self.close()
 
 
-def write_summary(folder: Path, values: Mapping[str, Any]) -> None:
-    """Write summary.json, strict JSON: a number that is not finite is null."""
-    path = folder / "summary.json"
-    beside = path.with_suffix(".json.part")
-    text = json.dumps(strict(values), indent=2, allow_nan=False, ensure_ascii=False)
-    beside.write_text(text + "\n", encoding="utf-8")
-    os.replace(beside, path)  # never a half-written summary
-
-
-def read_summary(folder: Path) -> dict[str, Any] | None:
-    """What summary.json of a run folder holds; None where there is none that can be read."""
-    try:
-        read = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return read if isinstance(read, dict) and "status" in read else None
-
-
-def read_flow(folder: Path) -> dict[int, dict[str, Profile]]:
-    """What gradient_flow.csv holds: profiles by step and quantity.
-
-    Raises SettingError where it is damaged.
-    """
-    found: dict[int, dict[str, list[list[float]]]] = {}
-    with (folder / FLOW).open(newline="", encoding="utf-8") as file:
-        try:
-            for step, quantity, _, *row in list(csv.reader(file))[1:]:
-                lags = found.setdefault(int(step), {}).setdefault(quantity, [])
-                lags.append([float(value) for value in row])
-        except ValueError as error:
-            raise SettingError(f"{folder / FLOW} is damaged: {error}") from error
-    return {
-        step: {
-            quantity: Profile(*torch.tensor(lags, dtype=torch.float64).T)
-            for quantity, lags in by_quantity.items()
-        }
-        for step, by_quantity in found.items()
-    }
-
-
 def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
     """A CSV file to append rows to, its header written where it is new."""
     file = path.open("a", newline="", encoding="utf-8")
@@ -178,45 +157,15 @@ def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
     return file, rows
 
 
-def check_records(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Raise SettingError where a run's files are not those that had these sizes once."""
-    for name, size in sizes.items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size < size:
-            state = "shorter than" if path.is_file() else "gone since"
-            raise SettingError(
-                f"{path} is {state} the checkpoint says; allowed: a run folder as it was left"
-            )
+def showable(tag: str, value: float) -> float:
+    """A scalar as TensorBoard gets it, in float32's range: what is beyond is inf.
 
-
-def _cut_back(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Undo what was recorded after the files had these sizes, the summary too."""
-    for path in [folder / METRICS, folder / FLOW, *folder.glob(EVENTS)]:
-        if path.name in sizes:
-            os.truncate(path, sizes[path.name])
-        else:
-            path.unlink(missing_ok=True)
-    (folder / "summary.json").unlink(missing_ok=True)
-
-
-def discard(folder: Path) -> None:
-    """Remove what an earlier try has recorded in a run folder, its log apart."""
-    for pattern in (METRICS, FLOW, EVENTS, "grad_flow_*.png", "summary.json*", "checkpoint*"):
-        for path in folder.glob(pattern):
-            path.unlink()
-
-
-def _float32(value: float) -> float:
-    """The value in float32's range: what is beyond is inf."""
-    return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value
-
-
-def strict(value: Any) -> Any:
-    """What strict JSON can hold: a number that is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
+    HParams drops a run from its plots if one of the story's metrics is not finite. So these end
+    where float32 ends: a run that exploded is drawn, at the edge. metrics.csv has the plain value.
+    """
+    if abs(value) > FLOAT32_MAX:
+        value = math.copysign(math.inf, value)
+    if math.isfinite(value) or tag not in EDGES:
+        return value
+    low, high = EDGES[tag]
+    return low if value == -math.inf else high

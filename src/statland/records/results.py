@@ -1,40 +1,41 @@
 """What runs have come to: run folders to a table, a row a run."""
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.progress import track
-from yaml import YAMLError
 
-from statland.records.recorder import read_summary
+from statland.data.base import EXACT
+from statland.records.identity import read_identity
+from statland.records.summary import read_summary
 from statland.settings import flatten
 
-# A run has solved its market when its loss is below this share of the best baseline's.
+# A run has solved its market when two validations running are below this share of the loss of the
+# best baseline that is not exact: one validation may be a spike, and nothing is below a tenth of 0.
 SOLVED = 0.1
 
 
 def load(*paths: Path | str) -> pd.DataFrame:
     """One row a run below `paths`: what it was, how it went, and how far its gradient reached.
 
-    Settings are columns named like their keys (model, model/init, data.max_days, seed, ...). A run
-    without a summary has status unfinished. A folder that cannot be read is named, with the reason,
-    in the frame's attrs["skipped"].
+    Settings are columns named like their keys (model, model/init, data.max_days, seed, ...), and
+    the baselines' losses like baseline/constant. A run without a summary has status unfinished;
+    ended is when the others ended, in seconds since 1970. A folder that cannot be read is named,
+    with the reason, in the frame's attrs["skipped"].
     """
     folders = sorted({f.parent for path in paths for f in _records(Path(path))}, key=_natural)
     rows, skipped = [], []
     for folder in track(folders, "reading runs", transient=True, disable=len(folders) < 50):
         try:
             rows.append(_read(folder))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             skipped.append(f"{folder}: {type(error).__name__}: {str(error).splitlines()[0]}")
-        except OmegaConfBaseException as error:
-            skipped.append(f"{folder}: {str(error).splitlines()[0]}")
     frame = pd.DataFrame(rows)
     frame.attrs["skipped"] = skipped
     return frame
@@ -45,24 +46,39 @@ def curve_of(folder: str) -> list[tuple[int, float]]:
     return _scalars(Path(folder), "loss/validation")[0]
 
 
+def step_solved(curve: Iterable[tuple[int, float]], threshold: float) -> float:
+    """The step of the first of two validations running below `threshold`; nan where none is.
+
+    `curve` holds (step, loss) pairs.
+    """
+    by_step = sorted(dict(curve).items())
+    return next(
+        (step for (step, loss), (_, later) in pairwise(by_step) if max(loss, later) < threshold),
+        math.nan,
+    )
+
+
 def profiles_of(folder: str) -> dict[str, list[float]]:
-    """The median log10 flow of the state by lag, before training and after."""
+    """The median log10 flow to the inputs by lag, before training and after.
+
+    Every model has inputs, so families can be put side by side.
+    """
     try:
         lines = (Path(folder) / "gradient_flow.csv").read_text(encoding="utf-8").splitlines()[1:]
-        state = [line.split(",") for line in lines if ",state," in line]
-        if not state:
+        inputs = [line.split(",") for line in lines if ",x," in line]
+        if not inputs:
             return {}
-        ends = {"before": state[0][0], "after": state[-1][0]}
+        ends = {"before": inputs[0][0], "after": inputs[-1][0]}
         return {
-            when: [float(row[3]) for row in state if row[0] == step] for when, step in ends.items()
+            when: [float(row[3]) for row in inputs if row[0] == step] for when, step in ends.items()
         }
     except (OSError, ValueError, IndexError):
         return {}
 
 
 def _records(path: Path) -> Iterable[Path]:
-    yield from path.rglob("metrics.csv")
-    yield from path.rglob("summary.json")
+    for name in ("metrics.csv", "summary.json", "run.json"):
+        yield from path.rglob(name)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -71,13 +87,13 @@ def _read(folder: Path) -> dict[str, Any]:
     if summary is None and (folder / "summary.json").exists():
         raise ValueError("summary.json is truncated, or not a run's")
     if summary is None:
-        hydra = OmegaConf.load(folder / ".hydra/hydra.yaml").hydra.runtime.choices
-        groups = ("model", "model/init", "data", "optimizer")
-        config = OmegaConf.load(folder / ".hydra/config.yaml")
+        identity = read_identity(folder)
+        if identity is None:
+            raise ValueError("run.json is missing")
         summary = {
             "status": "unfinished",
-            "choices": {group: hydra[group] for group in groups},
-            "config": OmegaConf.to_container(config, resolve=True),
+            "choices": identity.choices,
+            "config": identity.settings,
         }
     settings = flatten(summary["config"]) | summary["choices"]
     # A list cannot tell groups apart.
@@ -85,35 +101,41 @@ def _read(folder: Path) -> dict[str, Any]:
     settings["steps_asked"] = settings.pop("steps", None)  # steps are those that were made
     validation = summary.get("validation") or {}
     gradient = summary.get("gradient") or {}
-    baselines = [value for value in (summary.get("baselines") or {}).values() if value is not None]
-    best = min(baselines) if baselines else math.nan
-    loss = _float(validation.get("mse"))
+    baselines = {k: float(v) for k, v in (summary.get("baselines") or {}).items() if v is not None}
+    threshold = SOLVED * min((v for v in baselines.values() if v >= EXACT), default=math.nan)
     curve, timed = _scalars(folder, "loss/validation", "speed/steps_per_second")
+    steps_to_solve = step_solved(curve, threshold)
     speeds = [speed for _, speed in timed]
+    file = folder / "summary.json"
     row: dict[str, Any] = {
         "run": folder.name,
         "folder": str(folder),
         "status": summary["status"],
         "error": summary.get("error", ""),
+        "ended": file.stat().st_mtime if file.exists() else math.nan,
         "steps": summary.get("steps"),
         "seconds": summary.get("seconds"),
-        "validation": loss,
+        "parameters": _float(summary.get("parameters")),
+        "validation": _float(validation.get("mse")),
         "skill": _float(validation.get("skill")),
-        "best_baseline": best,
-        "solved": bool(loss < SOLVED * best),
-        "steps_to_solve": next((s for s, v in curve if v < SOLVED * best), math.nan),
+        "best_baseline": min(baselines.values(), default=math.nan),
+        "solved_below": threshold,
+        "solved": not math.isnan(steps_to_solve),
+        "steps_to_solve": steps_to_solve,
         "steps_per_second": float(np.median(speeds)) if speeds else math.nan,
         "span": _float(summary.get("span")),
     }
     for when in ("before", "after"):
         found = gradient.get(when) or {}
-        row[f"reach_{when}"] = _float(found.get("reach_days"))
-        row[f"reach_{when}_is_bounded"] = found.get("reach_is_bounded", True)
+        # By the inputs, which every model has, so that families can be put side by side.
+        row[f"reach_{when}"] = _float(found.get("reach_inputs_days"))
+        row[f"reach_{when}_is_bounded"] = found.get("reach_inputs_is_bounded", True)
+        row[f"verdict_{when}"] = found.get("verdict") or "-"
         row[f"decay_{when}"] = _float(found.get("decay_per_day"))
         row[f"first_to_last_{when}"] = _float(found.get("first_to_last"))
         row[f"lyapunov_{when}"] = _float((found.get("lyapunov") or [None])[0])
         row[f"theory_{when}"] = _float(found.get("theory_decay_per_day"))
-    return row | settings
+    return row | {f"baseline/{name}": value for name, value in baselines.items()} | settings
 
 
 def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
@@ -133,7 +155,7 @@ def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _natural(folder: Path) -> Sequence[Any]:
-    """Sort 2-... before 10-...."""
-    number = folder.name.split("-")[0]
-    return (str(folder.parent), int(number) if number.isdigit() else -1, folder.name)
+def _natural(folder: Path) -> tuple[str, list[tuple[int, str]]]:
+    """Sort max_days=25 before max_days=100."""
+    parts = re.findall(r"\d+|\D+", folder.name)
+    return str(folder.parent), [(int(p), "") if p.isdigit() else (-1, p) for p in parts]

@@ -1,39 +1,33 @@
-"""From a config to the objects that it names, or one clear line on why it cannot be."""
+"""From settings to the objects that they name, or one clear line on why they cannot be built.
 
+`_target_` names the class: of this project, of torch.optim, or of a package that the command line
+trusts. Nothing else is imported or called, whatever a config holds and wherever it comes from.
+"""
+
+import importlib
 import inspect
 import math
 import os
-from typing import Any
+import sys
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from statland.data.base import Market
-from statland.models.base import RecurrentModel, SequenceModel
-from statland.settings import SettingError, choice, did_you_mean, number, whole
+from statland.models.base import SequenceModel
+from statland.settings import SettingError, did_you_mean, number
+from statland.training.config import Settings
+from statland.training.device import DTYPES
 
-GROUPS = ("model", "data", "optimizer")
-KEYS = {
-    *GROUPS,
-    "seed",
-    "steps",
-    "clip_norm",
-    "log_every",
-    "validate_every",
-    "probe_every",
-    "device",
-    "dtype",
-    "threads",
-    "runs_dir",
-    "sweep",
-    "checkpoint_every",
-    "resume",
+# Where the classes of each group live.
+HOMES = {
+    "model": "statland.models",
+    "model.init": "statland.models",
+    "data": "statland.data",
+    "optimizer": "torch.optim",
 }
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 # What torch.optim has that cannot fit these models.
 UNFIT = {
@@ -43,179 +37,201 @@ UNFIT = {
 }
 
 
-def check(config: DictConfig) -> dict[str, Any]:
-    """The config as plain values, the run-wide ones checked."""
-    try:
-        settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise SettingError(str(error).splitlines()[0]) from error
-    for key in settings:
-        if key not in KEYS:
-            allowed = f"{', '.join(sorted(KEYS))}{did_you_mean(key, KEYS)}"
-            raise SettingError(f"{key} is no setting; allowed: {allowed}")
-    if missing := KEYS - set(settings):
-        raise SettingError(f"{min(missing)} is missing")
-    whole("seed", settings["seed"], 0, 2**63 - 1)
-    whole("steps", settings["steps"], 0, 10**15)
-    whole("log_every", settings["log_every"], 1)
-    whole("validate_every", settings["validate_every"], 1)
-    for key in ("probe_every", "checkpoint_every"):
-        if settings[key] is not None:
-            whole(key, settings[key], 1)
-    whole("threads", settings["threads"], 1, max(os.cpu_count() or 1, 64))
-    choice("device", settings["device"], ("auto", "cpu", "cuda", "mps"))
-    choice("dtype", settings["dtype"], DTYPES)
-    for key in ("runs_dir", "sweep"):
-        if not isinstance(settings[key], str) or not settings[key].strip():
-            raise SettingError(f"{key} is {settings[key]!r}; allowed: a folder")
-    if settings["clip_norm"] is not None:
-        number("clip_norm", settings["clip_norm"], above=0)
-    return settings
+class Built(NamedTuple):
+    """What a run is made of."""
+
+    market: Market
+    model: SequenceModel
+    optimizer: torch.optim.Optimizer
 
 
-def prepare_process(threads: int) -> None:
-    """Set what holds for the whole process, for speed alone.
+def build(settings: Settings, device: torch.device) -> Built:
+    """The market, the model and the optimizer that the settings name.
 
-    A vanishing gradient spends its days among subnormal numbers, below 1e-38, on which a processor
-    is some hundred times slower. They count as 0 instead.
+    Raises SettingError where one cannot be built.
     """
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    market, model = build_model(settings, device)
+    return Built(market, model, _optimizer(settings["optimizer"], model, settings["trust"]))
 
 
-def device_of(name: str) -> torch.device:
-    """The device of that name; auto is the fastest that there is."""
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return torch.device(next(device for device, is_there in there.items() if is_there))
-    if not there[name]:
-        allowed = ", ".join(["auto", *(device for device, is_there in there.items() if is_there)])
-        raise SettingError(f"device is {name!r}, which is not here; allowed: {allowed}")
-    return torch.device(name)
-
-
-def build(
-    config: DictConfig, device: torch.device
-) -> tuple[Market, SequenceModel, torch.optim.Optimizer]:
-    """The market, the model and the optimizer that the config names."""
-    for group in (*GROUPS, "model.init"):
-        value = OmegaConf.select(config, group)
-        if not isinstance(value, DictConfig):
-            choose = group.replace(".", "/")
-            raise SettingError(f"{group} is {value!r}; allowed: a choice of {choose}=")
-    market = _instantiate("data", config.data, Market, seed=config.seed)
-    sizes = {"input_size": market.input_size, "output_size": market.output_size}
-    model = _instantiate("model", config.model, RecurrentModel, **sizes)
-    if device.type == "mps" and config.dtype == "float64":
+def build_model(settings: Settings, device: torch.device) -> tuple[Market, SequenceModel]:
+    """The market that the settings name, and the model, its inputs and outputs the market's."""
+    trust, model_settings = settings["trust"], settings["model"]
+    market: Market = _made("data", settings["data"], Market, trust, seed=settings["seed"])
+    sizes: dict[str, Any] = {"input_size": market.input_size, "output_size": market.output_size}
+    if isinstance(model_settings.get("init"), Mapping):
+        sizes["init"] = _initialisation(model_settings["init"], trust)
+        model_settings = {key: v for key, v in model_settings.items() if key != "init"}
+    elif "init" in model_settings:
+        value = model_settings["init"]
+        raise SettingError(f"model.init is {value!r}; allowed: a choice of model/init=")
+    model: SequenceModel = _made("model", model_settings, SequenceModel, trust, **sizes)
+    if device.type == "mps" and settings["dtype"] == "float64":
         raise SettingError("dtype is 'float64', which device=mps has not; allowed: float32")
-    model = model.to(device, DTYPES[config.dtype])
-    return market, model, _optimizer(config.optimizer, model)
+    return market, model.to(device, DTYPES[settings["dtype"]])
 
 
-def _optimizer(config: DictConfig, model: SequenceModel) -> torch.optim.Optimizer:
-    """The optimizer, without what only torch.compile needs.
-
-    Nothing is compiled here, yet making and stepping an optimizer would import torch._dynamo, which
-    takes as long as torch itself, and tell it at every step to look away.
-    """
-    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
-        plain = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
-        if plain is not None:
-            plain.__dynamo_disable = plain
-    _check_optimizer(config)
-    params = list(model.parameters())
-    optimizer = _instantiate("optimizer", config, torch.optim.Optimizer, params=params)
-    step = torch.no_grad()(inspect.unwrap(type(optimizer).step))
-    optimizer.step = step.__get__(optimizer)
-    return optimizer
+def _initialisation(values: Mapping[str, Any], trust: list[str]) -> Any:
+    """The function below model.init, its settings filled in; it takes the model."""
+    function = _target("model.init", values, trust)
+    if not inspect.isfunction(function):
+        raise SettingError(
+            f"model.init._target_ is {values['_target_']}; allowed: a function that takes a model"
+        )
+    return partial(function, **_arguments("model.init", values, function, {"model"}))
 
 
-def _check_optimizer(config: DictConfig) -> None:
-    """Refuse what torch would refuse later, or in words that name no setting."""
-    target = str(config.get("_target_"))
+def _optimizer(
+    values: Mapping[str, Any], model: SequenceModel, trust: list[str]
+) -> torch.optim.Optimizer:
+    """The optimizer of all parameters of a model."""
+    target = values.get("_target_")
     if target in UNFIT:
         raise SettingError(
             f"optimizer._target_ is {target}, which {UNFIT[target]}; allowed: the others of "
             f"torch.optim"
         )
+    kind: Any = _target("optimizer", values, trust)
+    if not (inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)):
+        raise SettingError(f"optimizer._target_ is {target}; allowed: a torch.optim.Optimizer")
     without = {"params", "capturable", "differentiable"}
-    _check_target("optimizer", config, torch.optim.Optimizer, without)
-    for name, parameter in inspect.signature(get_object(target)).parameters.items():
-        key, value, usual = f"optimizer.{name}", config.get(name), parameter.default
-        if name not in config:
-            continue
-        if usual is None or isinstance(usual, bool):
-            if not isinstance(value, bool) and not (usual is None and value is None):
-                raise SettingError(f"{key} is {value!r}; allowed: true, false")
-        elif isinstance(usual, tuple):
-            items = value if isinstance(value, ListConfig) else []
-            if len(items) != len(usual):
-                raise SettingError(f"{key} is {value!r}; allowed: [{len(usual)} numbers]")
-            for item in items:
-                number(key, item, 0, below=1 if name == "betas" else None)
-        else:
-            number(key, value, 0 if usual >= 0 else -math.inf)
+    arguments = _arguments("optimizer", values, kind, without)
+    for name, parameter in inspect.signature(kind).parameters.items():
+        if name in arguments:
+            _check_optimizer_setting(f"optimizer.{name}", arguments[name], parameter.default)
+    with _refusals("optimizer"):
+        return without_dynamo(kind)(model.parameters(), **arguments)
 
 
-def _instantiate(group: str, config: DictConfig, kind: type, **given: Any) -> Any:
-    """Build what `config` names, a `kind`; whatever its constructor refuses is a SettingError."""
-    _check_target(group, config, kind, set(given))
-    try:
-        return instantiate(config, **given, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, SettingError):
-            raise cause from None
-        if isinstance(cause, ValueError | TypeError | RuntimeError | MemoryError | OverflowError):
-            reason = (str(cause).splitlines() or [type(cause).__name__])[0]
-            raise SettingError(f"{group}: {reason}") from error
-        raise
+def _check_optimizer_setting(key: str, value: Any, usual: Any) -> None:
+    """Refuse what torch would refuse later, or in words that name no setting."""
+    if usual is None or isinstance(usual, bool):
+        if not isinstance(value, bool) and not (usual is None and value is None):
+            raise SettingError(f"{key} is {value!r}; allowed: true, false")
+    elif isinstance(usual, tuple):
+        if not isinstance(value, list) or len(value) != len(usual):
+            raise SettingError(f"{key} is {value!r}; allowed: [{len(usual)} numbers]")
+        for item in value:
+            number(key, item, 0, below=1 if key == "optimizer.betas" else None)
+    else:
+        number(key, value, 0 if usual >= 0 else -math.inf)
 
 
-def _check_target(key: str, config: DictConfig, kind: type | None, given: set[str]) -> None:
-    """Refuse, before it is imported, what is not ours to build; settings it has not, or lacks.
+def without_dynamo(kind: type[torch.optim.Optimizer]) -> Any:
+    """A subclass that steps as `kind` does, without what only torch.compile needs.
 
-    `kind` is what it has to be, None for an initialisation; what is `given` by the bench is no
-    setting.
+    Making and stepping an optimizer imports torch._dynamo, which takes as long as importing torch
+    itself, and tells it at every step to look away. Nothing is compiled here. torch's own classes
+    stay as they are.
     """
-    target = str(config.get("_target_"))
-    if not target.startswith(("statland.", "torch.optim.")):
-        raise SettingError(f"{key}._target_ is {target}; allowed: statland.* and torch.optim.*")
-    try:
-        built = get_object(target)
-        parameters = dict(inspect.signature(built).parameters)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    step.hooked = True  # else torch would wrap it again, for its profiler
+    return type(kind.__name__, (kind,), methods | {"step": step})
+
+
+def _made(key: str, values: Mapping[str, Any], kind: type, trust: list[str], **given: Any) -> Any:
+    """Build what `values` names, a `kind`; whatever its constructor refuses is a SettingError."""
+    built = _target(key, values, trust)
+    if not (inspect.isclass(built) and issubclass(built, kind)):
+        raise SettingError(f"{key}._target_ is {values['_target_']}; allowed: a {kind.__name__}")
+    arguments = _arguments(key, values, built, set(given))
+    with _refusals(key):
+        return built(**given, **arguments)
+
+
+class _refusals:
+    """Whatever a constructor raises for its arguments becomes a SettingError of that group."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, SettingError) or not isinstance(
+            error, ValueError | TypeError | RuntimeError | MemoryError | OverflowError
+        ):
+            return
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SettingError(f"{self.key}: {reason}") from error
+
+
+def _target(key: str, values: Mapping[str, Any], trust: list[str]) -> Any:
+    """What `_target_` names; refused, before anything is imported, where that is not ours."""
+    target = values.get("_target_")
+    homes = [HOMES[key], *trust]
+    parts = str(target).split(".")
+    home = next((h for h in homes if isinstance(target, str) and target.startswith(f"{h}.")), None)
+    if home is None or not all(part.isidentifier() for part in parts):
+        allowed = " and ".join(f"{home}.*" for home in homes)
         raise SettingError(
-            f"{key}._target_ is {target}, which is not there; allowed: what {key}= names"
-            f"{_nearest_target(target)}"
+            f"{key}._target_ is {target}; allowed: {allowed}, and packages named by trust= on the "
+            f"command line"
+        )
+    if home in trust and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where a package of one's own is likely to be; never first
+    try:
+        module = importlib.import_module(".".join(parts[:-1]))
+        built = vars(module)[parts[-1]]
+    except (ImportError, KeyError) as error:
+        if isinstance(error, ImportError) and home in trust:
+            raise SettingError(f"{key}._target_ is {target}: {error}") from error
+        raise SettingError(
+            f"{key}._target_ is {target}, which was not found; allowed: what {key}= names"
+            f"{_nearest(parts)}"
         ) from error
-    if kind is not None and not (isinstance(built, type) and issubclass(built, kind)):
-        raise SettingError(f"{key}._target_ is {target}; allowed: a {kind.__name__}")
-    settings = [name for name in parameters if name not in given]
-    for name, value in config.items():
-        if name == "_target_" or (name == "_partial_" and kind is None and value is True):
+    # Not what its module has merely imported: that could be anything.
+    defined_in = getattr(built, "__module__", None) or ""
+    if not callable(built) or not f"{defined_in}.".startswith(f"{home}."):
+        raise SettingError(f"{key}._target_ is {target}, which {home} does not define")
+    return built
+
+
+def _arguments(
+    key: str, values: Mapping[str, Any], built: Any, given: Iterable[str]
+) -> dict[str, Any]:
+    """The settings for a constructor; refused where it has no such setting, or lacks one.
+
+    What is `given` by the bench is no setting.
+    """
+    parameters = inspect.signature(built).parameters
+    target, allowed = values["_target_"], [name for name in parameters if name not in given]
+    for name, value in values.items():
+        if name == "_target_":
             continue
-        if name not in settings:
-            has = ", ".join(name for name in config if name in settings) or "none"
+        if name not in allowed:
+            has = ", ".join(name for name in values if name in allowed) or "none"
             raise SettingError(
                 f"{key}.{name} is no setting of {target}; allowed: {has}"
-                f"{did_you_mean(name, settings)}"
+                f"{did_you_mean(name, allowed)}"
             )
-        if isinstance(value, DictConfig):
-            _check_target(f"{key}.{name}", value, None, {"model"})
-    for name in settings:
-        if parameters[name].default is inspect.Parameter.empty and name not in config:
+        _refuse_targets(f"{key}.{name}", value)
+    for name in allowed:
+        if parameters[name].default is inspect.Parameter.empty and name not in values:
             raise SettingError(f"{key}.{name} is missing; allowed: {key}.{name}=VALUE")
+    return {name: value for name, value in values.items() if name != "_target_"}
 
 
-def _nearest_target(target: str) -> str:
-    module, _, name = target.rpartition(".")
-    try:
-        names = [known for known in dir(get_object(module)) if not known.startswith("_")]
-    except (ImportError, AttributeError, ValueError):
-        return ""
-    return did_you_mean(name, names)
+def _refuse_targets(key: str, value: Any) -> None:
+    """Refuse a `_target_` inside a setting, however deep: only a group names a class."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            raise SettingError(
+                f"{key}._target_ is {value['_target_']}; allowed: _target_ in model, model.init, "
+                f"data and optimizer alone"
+            )
+        for name, item in value.items():
+            _refuse_targets(f"{key}.{name}", item)
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            _refuse_targets(f"{key}[{place}]", item)
+
+
+def _nearest(parts: list[str]) -> str:
+    """The name in the module that is most like the one that was not found."""
+    module = sys.modules.get(".".join(parts[:-1]))
+    names = [] if module is None else [name for name in vars(module) if not name.startswith("_")]
+    return did_you_mean(parts[-1], names)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -15,7 +14,8 @@ from statland.models.base import SequenceModel
 PATIENCE = 20
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """A step between its backward pass and its update: the raw gradients are in place."""
 
     index: int  # updates made before this one
@@ -25,30 +25,6 @@ class Step(NamedTuple):
     clipped: bool  # the gradient will be scaled down to clip_norm
     skipped: bool  # the gradient is not finite and will not be applied
     lost: int  # steps running, before this one, whose loss was not finite
-
-
-@dataclass
-class Tally:
-    """What the steps of a run have been like; norms are of all gradients, before clipping."""
-
-    updates: int = 0  # as many as steps
-    clipped: int = 0
-    skipped: int = 0
-    first: float = math.nan
-    smallest: float = math.inf  # of those that are finite
-    largest: float = -math.inf
-    last: float = math.nan
-
-    def add(self, step: Step) -> None:
-        """Count one step more."""
-        norm = step.gradient_norm
-        self.first = self.first if self.updates else norm
-        self.last = norm
-        if math.isfinite(norm):
-            self.smallest, self.largest = min(self.smallest, norm), max(self.largest, norm)
-        self.updates += 1
-        self.clipped += step.clipped
-        self.skipped += step.skipped
 
 
 class Diverged(Exception):
@@ -83,9 +59,9 @@ def fit(
         # Raw gradients: clipping would hide the explosion that we look for.
         yield Step(index, batch, loss, norm, clipped, skipped, lost)
 
-        if clipped:
-            for parameter in parameters:
-                parameter.grad.mul_(clip_norm / norm)
+        if clip_norm is not None and clipped:
+            for gradient in (p.grad for p in parameters if p.grad is not None):
+                gradient.mul_(clip_norm / norm)
         if not skipped:
             optimizer.step()
         lost = 0 if math.isfinite(loss) else lost + 1

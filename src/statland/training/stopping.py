@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -19,7 +20,7 @@ class Interrupted(SystemExit):
 
 
 @contextmanager
-def signals_to(handler: Callable[[int, object], None]) -> Iterator[None]:
+def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Let `handler` have SIGINT and SIGTERM; only the main thread of a process can."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -44,7 +45,7 @@ def stop_workers_on_signal() -> None:
     A second signal ends it at once.
     """
 
-    def stop(number: int, _: object) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)
         workers = multiprocessing.active_children()
@@ -62,4 +63,4 @@ def stop_workers_on_signal() -> None:
 def leave_worker(interrupted: Interrupted) -> None:
     """In a worker process, end it: it would begin the next job. Elsewhere do nothing."""
     if multiprocessing.parent_process() is not None:
-        os._exit(interrupted.code)
+        os._exit(int(interrupted.code or 0))

@@ -1,4 +1,4 @@
-"""The gradient flow of a run: probed when it is due, recorded, told and drawn."""
+"""The gradient flow of a run: probed when it is due, recorded, summed up in words, drawn."""
 
 import gc
 import logging
@@ -14,21 +14,29 @@ from statland.batch import Batch
 from statland.gradients.probe import (
     Probed,
     largest_lyapunov_exponents,
+    leading,
     measure,
     probe_batch,
-    verdict,
 )
 from statland.gradients.spectrum import linear_decay
-from statland.models.base import RecurrentModel
-from statland.records.recorder import Recorder, read_flow
+from statland.gradients.verdict import verdict
+from statland.models.base import SequenceModel
+from statland.records.files import read_flow
+from statland.records.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
-# A long run's figures are drawn at its first probe in training, and anew when older than this.
+# Probes are dense where training moves most: at these steps, then every probe_every.
+EARLY = {0, 1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200}
+
+# A long run's figures are drawn at its first probes in training, and anew when older than this.
 LONG_RUN, REDRAW_SECONDS = 10_000, 60
 
 # The heatmap has no room for more moments than this: of more, every other one is let go.
 MOMENTS = 512
+
+# Of the moments of a run, the profile is drawn at so many.
+PICTURES = 3
 
 
 class GradientWatch:
@@ -37,7 +45,7 @@ class GradientWatch:
     def __init__(
         self,
         name: str,
-        model: RecurrentModel,
+        model: SequenceModel,
         held_out: list[Batch],
         span: int | None,
         recorder: Recorder,
@@ -55,35 +63,42 @@ class GradientWatch:
         # Of every stride-th probe the updates made and the median flow: its course, to be drawn.
         self.course: list[tuple[int, Tensor]] = []
         self.stride, self.count = 1, 0
+        # Probes whose profile gets a picture of its own, and the step of the last that has one.
+        self.shown: list[Probed] = []
+        self.pictured = -1
+        self.diverged: int | None = None  # the step at which training has
         self.drawn = -math.inf if steps > LONG_RUN else time.perf_counter()
 
-    def restore(self, gradient: Mapping[str, Any]) -> None:
+    def restore(self, gradient: Mapping[str, Any], updates: int) -> None:
         """Take up where the recorder's folder and summary.json's `gradient` leave off."""
         self.gradient = dict(gradient)
         for item in read_flow(self.recorder.folder).items():
             self._keep(Probed(*item))
+        if self.first is not None:  # TensorBoard drops what it had from step `updates` on
+            self.recorder.profile("profile/before_training", _median(self.first), first=updates)
 
     def probe_if_due(self, updates: int, console: Console) -> None:
         """Probe where so many updates ask for it; say on `console` how training begins."""
-        if self.every is None or updates % self.every:
+        if not is_due(updates, self.every):
             return
         self.probe(updates)
         if updates == 0:
-            self._tell("before", 0, console)
+            self._report("before", console)
         elif time.perf_counter() - self.drawn > REDRAW_SECONDS:
             self._draw()
 
-    def finish(self, updates: int) -> None:
+    def finish(self, updates: int, diverged: bool = False) -> None:
         """Measure the trained model, and draw."""
+        self.diverged = updates if diverged else None
         if self.every is None:
             return
         if self.last is None or self.last.step != updates:
             self.probe(updates)
         if updates == 0:  # nothing was trained: before is after
-            self._tell("before", 0, self.console)
+            self._report("before", self.console)
             self.gradient["after"] = self.gradient["before"]
         else:
-            self._tell("after", updates, self.console)
+            self._report("after", self.console)
         self._draw()
 
     def probe(self, updates: int) -> None:
@@ -98,38 +113,75 @@ class GradientWatch:
         """Keep of a probe what will be drawn."""
         self.first, self.last = self.first or probed, probed
         if self.count % self.stride == 0:
-            self.course.append((probed.step, probed.profiles["state"].median))
+            self.course.append((probed.step, _median(probed)))
+            self.shown.append(probed)
         self.count += 1
+        if len(self.shown) > 4 * PICTURES:
+            del self.shown[1::2]
         if len(self.course) > MOMENTS:
             del self.course[1::2]
             self.stride *= 2
 
-    def _tell(self, when: str, updates: int, console: Console) -> None:
+    def _report(self, when: str, console: Console) -> None:
         """Say, before or after training, how far the gradient reaches, with the exponents."""
+        assert self.last is not None
         exponents = largest_lyapunov_exponents(self.model, self.batch)
         self.gradient[when] = self.last_gradient | {
-            "lyapunov": exponents.tolist(),
+            "lyapunov": None if exponents is None else exponents.tolist(),
             "theory_decay_per_day": linear_decay(self.model),
         }
-        self.recorder.scalars(updates, {"lyapunov/max": exponents[0].item()})
-        line = f"{when} training: {verdict(self.gradient[when], self.span)}"
-        self.recorder.text("grad_flow/forecast", line, updates)
+        step = self.last.step
+        if exponents is not None:
+            values = {"profile_summary/lyapunov_max": exponents[0].item()}
+            self.recorder.scalars(step, values)
+        self.recorder.profile(f"profile/{when}_training", _median(self.last))
+        line = f"{when} training the gradient {verdict(self.gradient[when], self.span)}"
+        self.recorder.text("gradient/verdict", line, step)
         console.print(line, highlight=False, soft_wrap=True)
         log.info(line)
 
     def _draw(self) -> None:
-        """Draw the profile, first and last, and the heatmap of the course between them."""
+        """Draw the profile at some of the steps so far, and the heatmap of their course."""
         from statland.gradients import figures  # importing matplotlib takes a second
 
-        step = self.last.step
-        title = f"how far back the gradient reaches: {self.name}"
+        assert self.first is not None
+        assert self.last is not None
+        title = f"{self.recorder.folder.name}: {self.name}"
+        said = verdict(self.last_gradient, self.span)
         theory = linear_decay(self.model)
-        profile = figures.profile_figure(title, self.first, self.last, self.span, theory)
-        self.recorder.figure("grad_flow/profile", profile, step)
-        course = dict(self.course) | {step: self.last.profiles["state"].median}
+        for probed in [*thinned(self.shown, PICTURES - 1), self.last]:
+            if probed.step <= self.pictured:
+                continue
+            is_last = probed is self.last
+            profile = figures.profile_figure(
+                title,
+                probed,
+                self.first,
+                self.span,
+                theory,
+                said if is_last else "",
+                self.diverged if is_last else None,
+            )
+            self.recorder.figure("picture/profile", profile, probed.step)
+            self.pictured = probed.step
+        course = dict(self.course) | {self.last.step: _median(self.last)}
         if len(course) > 1:  # one moment has no course
-            title = f"gradient flow in training: {self.name}"
-            heatmap = figures.heatmap_figure(title, course, self.span)
-            self.recorder.figure("grad_flow/heatmap", heatmap, step)
+            heatmap = figures.heatmap_figure(title, course, self.span, said, self.diverged)
+            self.recorder.figure("picture/heatmap", heatmap, self.last.step)
         gc.collect()
         self.drawn = time.perf_counter()
+
+
+def is_due(updates: int, every: int | None) -> bool:
+    """Whether a run that probes every so many updates does so after `updates` of them."""
+    return every is not None and (updates % every == 0 or updates in EARLY)
+
+
+def thinned(probes: list[Probed], count: int) -> list[Probed]:
+    """At most `count` of them, evenly, the first among them and the last not."""
+    return [probes[place * len(probes) // count] for place in range(min(count, len(probes)))]
+
+
+def _median(probed: Probed) -> Tensor:
+    """The median flow (lags,) that a run's numbers are of."""
+    return probed.profiles[leading(probed.profiles)].median

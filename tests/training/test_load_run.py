@@ -1,0 +1,156 @@
+"""A notebook goes on where a run ended."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, built, ran
+
+from statland import load_run
+from statland.gradients import gradient_flow, profile
+from statland.records import checkpoint
+from statland.settings import SettingError
+from statland.training.evaluation import evaluate
+
+QUICK = ("steps=20", "probe_every=10", "data.max_days=12", "checkpoint_every=8")
+OWN = (f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]", "trust=[two_files]")
+
+
+def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_each_model_predicts_what_the_run_s_own_did(model_name: str, tmp_path: Path) -> None:
+    summary = ran(tmp_path / "a", f"model={model_name}", *QUICK)
+    (tmp_path / "a").rename(tmp_path / "moved")
+    before, random = files(tmp_path), torch.get_rng_state()
+    run = load_run(tmp_path / "moved")
+    assert files(tmp_path) == before
+    assert torch.equal(torch.get_rng_state(), random)
+    assert run.updates == 20
+    assert run.settings["model"] == summary["config"]["model"]
+    assert not any(module.training for module in run.model.modules())
+    scores, _ = evaluate(run.model, run.market, run.market.validation())
+    assert scores["mse"] == summary["validation"]["mse"]
+
+
+def test_a_run_of_ones_own_needs_its_package_named(tmp_path: Path) -> None:
+    summary = ran(tmp_path, *OWN, "model=convolution", "data=pair", *QUICK, "dtype=float64")
+    with pytest.raises(SettingError, match=r"data\._target_ is two_files\.pair\.Pair; allowed: "):
+        load_run(tmp_path)
+    assert load_run(tmp_path, trust="two_files").updates == 20
+    run = load_run(str(tmp_path), trust=["two_files"])
+    batches = [b.to(torch.device("cpu"), torch.float64) for b in run.market.validation()]
+    assert evaluate(run.model, run.market, batches)[0]["mse"] == summary["validation"]["mse"]
+
+
+def test_it_is_measured_again(tmp_path: Path) -> None:
+    ran(tmp_path, *QUICK)
+    run = load_run(tmp_path)
+    x = torch.rand(16, 12, 1)
+    median = profile(gradient_flow(run.model, x).log10["state"]).median
+    _, untrained, _ = built(QUICK[2])
+    assert not torch.equal(median, profile(gradient_flow(untrained, x).log10["state"]).median)
+
+
+def test_a_run_in_progress_is_read_at_its_newest_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each of a run's saves; the lock that it holds is no concern of a reader."""
+    seen = []
+    save = checkpoint.save
+
+    def save_and_load(folder: Path, state: checkpoint.State) -> None:
+        save(folder, state)
+        run = load_run(folder)
+        weights = state["model"].items()
+        assert all(torch.equal(run.model.state_dict()[name], w) for name, w in weights)
+        seen.append(run.updates)
+
+    monkeypatch.setattr(checkpoint, "save", save_and_load)
+    ran(tmp_path, *QUICK)
+    assert seen == [8, 16, 20]
+
+
+def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
+    ran(tmp_path / "a", *QUICK)
+    (tmp_path / "empty").mkdir()
+    for name, lose in {"no_checkpoint": "checkpoint*.pt", "no_identity": "run.json"}.items():
+        shutil.copytree(tmp_path / "a", tmp_path / name)
+        for path in (tmp_path / name).glob(lose):
+            path.unlink()
+    shutil.copytree(tmp_path / "a", tmp_path / "damaged")
+    for path in (tmp_path / "damaged").glob("checkpoint*.pt"):
+        path.write_bytes(b"junk")
+    for name, words in {
+        "nowhere": "nowhere has no run.json; allowed: the folder of a run",
+        "empty": "empty has no run.json; allowed: the folder of a run",
+        "no_identity": "no_identity has no run.json",
+        "no_checkpoint": "no_checkpoint has no checkpoint yet; allowed: a run that has made",
+        "damaged": "no checkpoint to go on from: ",
+    }.items():
+        with pytest.raises(SettingError) as refused:
+            load_run(tmp_path / name)
+        assert words in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    for name, units in (("a", 4), ("b", 5)):
+        ran(tmp_path / name, *QUICK, f"model.hidden_size={units}")
+    state = checkpoint.load(tmp_path / "a")
+    assert state is not None
+    other = checkpoint.load(tmp_path / "b")
+    assert other is not None
+    checkpoint.save(tmp_path / "a", state | {"model": other["model"]})
+    with pytest.raises(SettingError, match="the checkpoint is of another model"):
+        load_run(tmp_path / "a")
+
+
+def test_no_code_of_the_folder_runs(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    ran(tmp_path / "a", *QUICK)
+    state = torch.load(tmp_path / "a/checkpoint.pt", weights_only=True)
+    for path in (tmp_path / "a").glob("checkpoint*.pt"):
+        torch.save(state | {"evil": Evil()}, path)
+    with pytest.raises(SettingError, match="no checkpoint to go on from"):
+        load_run(tmp_path / "a")
+    identity = json.loads(state["identity"])
+    identity["settings"]["model"]["_target_"] = "os.system"
+    for path in (tmp_path / "a").glob("checkpoint*.pt"):
+        torch.save(state | {"identity": json.dumps(identity)}, path)
+    with pytest.raises(SettingError, match=r"model\._target_ is os\.system; allowed: "):
+        load_run(tmp_path / "a")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_price_files_that_changed_are_named(tmp_path: Path) -> None:
+    days = pd.date_range("2020-01-01", periods=90).strftime("%Y-%m-%d")
+    closes = 10 + np.random.default_rng(0).random(90)
+    (tmp_path / "prices").mkdir()
+    file = tmp_path / "prices/mine.csv"
+    pd.DataFrame({"Date": days, "Close": closes}).to_csv(file, index=False)
+    summary = ran(tmp_path / "a", "data=stocks", f"data.path={tmp_path}/prices", *QUICK)
+    run = load_run(tmp_path / "a")
+    scores, _ = evaluate(run.model, run.market, run.market.validation())
+    assert scores["mse"] == summary["validation"]["mse"]
+    file.write_text(file.read_text().replace(f"{days[5]},1", f"{days[5]},2"))
+    with pytest.raises(SettingError, match=r"price files are not those .* on: mine\.csv; allowed"):
+        load_run(tmp_path / "a")
+
+
+def test_the_name_costs_no_import() -> None:
+    code = "import statland, sys; assert 'load_run' in statland.__all__; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'statland'" in done.stdout
+    assert "'torch'" not in done.stdout

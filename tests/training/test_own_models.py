@@ -1,0 +1,140 @@
+"""Models and a market of one's own, from a package that is trusted: all that the bench's can do.
+
+The package is tests/two_files: a recurrence without a recurrent matrix, a convolution without a
+state, and a market with two inputs a day and three outputs.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, ran, same_run, settings_of
+from two_files.convolution import Convolution
+
+from statland.gradients import gradient_flow
+from statland.models.base import evaluating
+from statland.report import load
+from statland.report.comparison import compare, figures
+from statland.settings import SettingError
+from statland.training.build import build_model
+from statland.training.device import device_of
+
+OWN = f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]"
+TRUSTED = (OWN, "data=pair", "data.max_days=12", "trust=[two_files]")
+QUICK = ("log_every=3", "validate_every=3", "checkpoint_every=7")
+MODELS = ("convolution", "diagonal")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 20 steps of each model."""
+    folder = tmp_path_factory.mktemp("runs")
+    for model in MODELS:
+        ran(folder / model, *TRUSTED, f"model={model}", *QUICK, "steps=20")
+    return folder
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_resumed_run_is_bit_identical(model: str, runs: Path, tmp_path: Path) -> None:
+    """Dropout draws in the resumed run what it would have drawn."""
+    settings = (*TRUSTED, f"model={model}", *QUICK)
+    ran(tmp_path, *settings, "steps=8")
+    ran(tmp_path, *settings, "steps=20", resume=True)
+    same_run(runs / model, tmp_path)
+
+
+def test_dropout_acts_in_training_alone(runs: Path, tmp_path: Path) -> None:
+    """The untrained model validates and is probed alike with any; the first loss differs."""
+    other = ("model=convolution", "model.dropout=0.5", *QUICK, "steps=2")
+    ran(tmp_path, *TRUSTED, *other)
+    with_much, usual = (
+        pd.read_csv(f / "metrics.csv").query("step == 0").set_index("tag").value
+        for f in (tmp_path, runs / "convolution")
+    )
+    same = ["loss/validation", "profile_lag/2", "profile_summary/log10_error"]
+    assert with_much[same].equals(usual[same])
+    assert with_much["loss/train"] != usual["loss/train"]
+
+
+def test_how_often_a_run_validates_and_probes_changes_no_weight(runs: Path, tmp_path: Path) -> None:
+    rarely = ("log_every=3", "validate_every=20", "probe_every=null", "checkpoint_every=null")
+    ran(tmp_path, *TRUSTED, "model=convolution", *rarely, "steps=20")
+    losses = [
+        pd.read_csv(f / "metrics.csv").query("tag == 'loss/train'").value.tolist()
+        for f in (tmp_path, runs / "convolution")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_what_a_model_without_a_state_leaves_behind(runs: Path) -> None:
+    flow = pd.read_csv(runs / "convolution/gradient_flow.csv")
+    assert set(flow.quantity) == {"x"}
+    seen = flow.lag < 4  # the window
+    assert (flow.log10_median[seen] > -10).all()
+    assert (flow.log10_median[~seen] == -float("inf")).all()
+    assert (flow.exact_zeros[~seen] == flow.companies[~seen]).all()
+    gradient = json.loads((runs / "convolution/summary.json").read_text())["gradient"]["after"]
+    assert gradient["reach_days"] == gradient["reach_inputs_days"] == 3
+    assert gradient["lyapunov"] is None
+    tags = set(pd.read_csv(runs / "convolution/metrics.csv").tag)
+    assert not any(re.match("recurrence/|units/|.*lyapunov", tag) for tag in tags)
+    state = pd.read_csv(runs / "diagonal/gradient_flow.csv")
+    assert set(state.quantity) == {"state", "x"}
+
+
+def test_the_flow_to_the_inputs_of_a_ragged_batch() -> None:
+    """Against autograd through forward; what stands in the padding, nan too, is never looked at."""
+    model = Convolution(2, 3, channels=8, window=4, dropout=0.3).double()
+    x, y = torch.randn(3, 9, 2, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
+    lengths = torch.tensor([9, 2, 6])
+    spoilt = x.where(torch.arange(9)[:, None] < lengths[:, None, None], torch.nan)
+    flow = gradient_flow(model, spoilt, lengths, lambda p: (p - y).square().sum(1))
+    seen = x.clone().requires_grad_()
+    with evaluating(model):
+        (model(seen, lengths) - y).square().sum().backward()
+    assert model.dropout.training
+    for company, age in enumerate(lengths.tolist()):
+        found = 10 ** (flow.log10["x"][company] + flow.log10_error[company])
+        expected = seen.grad[company, :age].norm(dim=1).flip(0)
+        torch.testing.assert_close(found[:age], expected, rtol=1e-10, atol=0)
+        assert found[age:].isnan().all()
+
+
+def test_they_are_compared(runs: Path) -> None:
+    table = load(runs)
+    assert table.attrs["skipped"] == []
+    assert table.model.tolist() == list(MODELS)
+    assert table.reach_after[0] == 3
+    assert table.lyapunov_after.isna().tolist() == [True, False]
+    compared = compare(table)
+    assert list(compared.summary["model"]) == list(MODELS)
+    drawn = figures(compared.groups)
+    assert {"validation", "profiles"} <= set(drawn)
+    for figure in drawn.values():
+        figure.draw_without_rendering()
+
+
+def test_the_closing_examples_show_all_inputs_and_outputs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran(tmp_path, *TRUSTED, "model=diagonal", "data.max_days=5", "steps=1")
+    examples = capsys.readouterr().out.partition("Examples")[2].split("gradient norm")[0]
+    row = r"^ +(\d\S*(?:, \S+){4}) │ +(\S+) (\S+) (\S+) │ +\S+ \S+ \S+ *$"
+    rows = re.findall(row, examples, re.MULTILINE)
+    assert len(rows) == 4
+    for history, *tomorrow in rows:
+        days = [[float(value) for value in day.split("/")] for day in history.split(", ")]
+        first, last, both = map(float, tomorrow)
+        assert [first, last, both] == [days[0][0], days[-1][1], first + last]
+
+
+@pytest.mark.parametrize("choice", ["data=pair", "model=diagonal", "model=convolution"])
+def test_without_trust_nothing_is_imported(choice: str) -> None:
+    group, name = choice.split("=")
+    with pytest.raises(SettingError) as refused:
+        build_model(settings_of(OWN, choice), device_of("cpu"))
+    assert str(refused.value).startswith(f"{group}._target_ is two_files.{name}.")
+    assert "packages named by trust= on the command line" in str(refused.value)
