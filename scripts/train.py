@@ -3,7 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
-from statland.command.mistakes import told_in_one_line
+from statland.command.help import register_help
+from statland.command.mistakes import errors_in_one_line
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
@@ -15,5 +16,6 @@ def train(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with told_in_one_line():
+    register_help()
+    with errors_in_one_line():
         train()

@@ -10,18 +10,25 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-MODELS = "allowed: irnn, lstm, lstm_chrono, lstm_forget1, rnn, rnn_cell, rnn_orthogonal"
+
+def names(group: str) -> list[str]:
+    """The choices of a config group."""
+    return sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml"))
+
+
+MODELS = f"allowed: {', '.join(names('model'))}"
+MARKETS = f"allowed: {', '.join(names('data'))}"
 LAUNCHERS = "hydra/launcher is"
 
 # What is typed, and what is said; Hydra finds these: exit status 1.
 OF_HYDRA = {
     # misspelled choices and groups
     "model=lsmt": f"model is 'lsmt'; {MODELS}; did you mean lstm?",
-    "data=recal": "data is 'recal'; allowed: garch, recall, statland, stocks; did you mean recall?",
-    "optimizer=adamw": "optimizer is 'adamw'; allowed: adam, sgd; did you mean adam?",
+    "data=recal": f"data is 'recal'; {MARKETS}; did you mean recall?",
+    "optimizer=adamw": "optimizer is 'adamw'; allowed: adam",
     "model/init=orthogonl": "did you mean orthogonal?",
-    "experiment=memry": "allowed: gain, memory, real, statquest; did you mean memory?",
-    "+experiment=foo": "experiment is 'foo'; allowed: gain, memory",
+    "experiment=memry": f"allowed: {', '.join(names('experiment'))}; did you mean memory?",
+    "+experiment=foo": f"experiment is 'foo'; allowed: {', '.join(names('experiment'))}",
     "modell=lstm": "modell is no setting; allowed: model, data, optimizer, seed",
     "modl/init=default": "did you mean model/init?",
     "-m model=rnn,lsmt": "did you mean lstm?",
@@ -46,8 +53,8 @@ OF_HYDRA = {
     "-m model=rnn,lstm model.nonlinearity=relu": "is no setting where model=lstm",
     # choices that are none
     "model=null": f"model is 'null'; {MODELS}",
-    "model/init=null": "model/init is 'null'; allowed: chrono, constant",
-    "data=5": "data is '5'; allowed: garch",
+    "model/init=null": f"model/init is 'null'; allowed: {', '.join(names('model/init'))}",
+    "data=5": f"data is '5'; {MARKETS}",
     "model=[rnn,lstm]": f"model is '[rnn,lstm]'; {MODELS}",
     "+model=lstm": "model is chosen already; allowed: model=lstm",
     "++model=lstm": "allowed: model=lstm",
@@ -83,14 +90,27 @@ OF_OURS = {
     "model.hidden_size=16384 model.num_layers=999": "recurrent weights; allowed: at most",
     "model.nonlinearity=rleu": "allowed: tanh, relu, identity; did you mean relu?",
     "model=rnn model.nonlinearity=identity": "'identity'; allowed: tanh, relu",
-    "model=lstm model/init=identity": "model/init=identity sets a network without gates",
+    "model=lstm model/init=identity": "model/init=identity needs a recurrent matrix without gates, "
+    "which model LSTM does not have; allowed: default, chrono, forget_bias, orthogonal",
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
     "~model": "model is missing",
     "~data.noise": "data.noise is missing",
-    "model._target_=os.system": "allowed: statland.* and torch.optim.*",
-    "model._target_=torch.optim.Adam": "model._target_ is torch.optim.Adam; allowed: a Recurrent",
+    "model._target_=os.system": "allowed: statland.models.*, and packages named by trust=",
+    "model._target_=torch.optim.Adam": "torch.optim.Adam; allowed: statland.models.*",
     "+model._partial_=true": "model._partial_ is no setting",
-    "model.init._partial_=false": "model.init._partial_ is no setting",
+    "+model.init._partial_=false": "model.init._partial_ is no setting",
+    "model._target_=statland.models.base.unroll": "allowed: a SequenceModel",
+    "model.init._target_=statland.models.base.os.mkdir": "which was not found",
+    "model.init._target_=statland.models.init.torch": "which statland.models does not define",
+    "optimizer._target_=torch.optim.Optimizer": "optimizer.lr is no setting of torch.optim.Optim",
+    "data.min_days={_target_:os.getcwd}": "allowed: _target_ in model, model.init, data and",
+    "+data.x=[{_target_:os.getcwd}]": "data.x is no setting",
+    "model.hidden_size=[[{_target_:os.getcwd}]]": "model.hidden_size[0][0]._target_ is os.getcwd",
+    "trust=os": "trust is 'os'; allowed: [names of Python packages]",
+    "trust=[a.b]": "trust is ['a.b']; allowed: [names of Python packages]",
+    "trust=[nowhere] model._target_=nowhere.M": "No module named 'nowhere'",
+    "sweep=../out -m seed=0,1": "sweep is ../out, which leaves runs; allowed: the name of a folder",
+    "resume=empty": "which is no run folder: it has no run.json",
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
     "optimizer._target_=torch.optim.LBFGS": "which needs a function that computes the loss again",
     "optimizer.lr=-1": "optimizer.lr is -1; allowed: a finite number at least 0",
@@ -188,10 +208,10 @@ def test_too_little_memory_is_told_in_one_line(tmp_path: Path) -> None:
 def test_a_launcher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     from hydra.errors import MissingConfigException
 
-    from statland.command import mistakes
+    from statland.command import explain
 
-    monkeypatch.setitem(mistakes.EXTRAS, "kubernetes", "k8s")
-    said = mistakes.explain(MissingConfigException("no"), ["-m", "hydra/launcher=kubernetes"])
+    monkeypatch.setitem(explain.EXTRAS, "kubernetes", "k8s")
+    said = explain.explain(MissingConfigException("no"), ["-m", "hydra/launcher=kubernetes"])
     assert said == (
         "hydra/launcher is 'kubernetes', which is not installed; allowed after "
         "pip install -e '.[k8s]'"

@@ -1,1 +1,1 @@
-"""What Hydra and the shell see: jobs, folders, mistakes."""
+"""What Hydra and the shell see: jobs, folders, mistakes, help."""

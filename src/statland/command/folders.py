@@ -1,12 +1,9 @@
-"""Run folders: none is ever written over, a sweep's are named for what differs, all are listed."""
+"""What Hydra calls before it makes a folder for a run or a sweep, and after a sweep."""
 
-import itertools
-import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,60 +11,69 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from statland.records.lock import FolderTaken, take
+from statland.command.compose import check_trust
+from statland.command.sweep import ENDED, Progress, jobs_of, name_pattern, runs_in
+from statland.records.lock import FolderTaken, held, remove_lock
+from statland.records.summary import finite_json, read_summary
 from statland.settings import SettingError
+from statland.training.config import without_machine
 from statland.training.stopping import stop_workers_on_signal
-
-# What may stand in a folder's name on any system, and what TensorBoard shows as it is.
-SAFE = re.compile(r"[A-Za-z0-9._+-]{1,40}")
-
-# The longest folder name that most file systems take is 255.
-LONGEST = 150
 
 # The folders that were not there when the command was given, innermost first.
 _new: list[Path] = []
 
 
 class RunFolders(Callback):
-    """What Hydra calls before it makes a run's folder or a sweep's, and after a sweep."""
+    """Refuses a folder that cannot be had before Hydra makes it; names a sweep's runs; lists them.
+
+    Hydra itself writes nothing into a run folder: see output_subdir and job_logging in train.yaml.
+    """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """End with one line and exit status 2 where the run's folder cannot be had."""
         folder = _folder(config, "run.dir")
-        if any((folder / name).exists() for name in ("metrics.csv", ".hydra", "train.log")):
+        if config.get("resume") is not None:
+            return
+        if any((folder / name).exists() for name in ("run.json", "metrics.csv", "train.log")):
             _refuse(f"{folder} holds a run already; allowed: a new folder, or resume={folder}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            take(folder)  # before Hydra writes into it
+            with held(folder):
+                remove_lock(folder)
         except OSError as error:
             _refuse(f"{folder} cannot be made: {error.strerror}; allowed: another runs_dir")
-        except FolderTaken as error:
+        except (FolderTaken, SettingError) as error:
             _refuse(str(error))
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Name each job's folder after its number and what differs between the jobs.
+        """Say how many jobs there are, and let each find its name and the sweep's progress.
 
-        Where the sweep's folder holds another sweep, end with one line and exit status 2.
+        Where none could begin, end with one line and exit status 2.
         """
         stop_workers_on_signal()
         folder = _folder(config, "sweep.dir")
-        _refuse_another(folder, list(config.hydra.overrides.task))
+        _refuse_outside(config.runs_dir, config.sweep)
         params = config.hydra.sweeper.params or {}
+        if "trust" in (str(key).lstrip("+") for key in params):
+            _refuse("trust is set by a preset; allowed: on the command line")
         texts = [*(f"{key}={value}" for key, value in params.items()), *config.hydra.overrides.task]
+        of_hydra = config.hydra.overrides.hydra
         try:
             overrides = OverridesParser.create(
                 config_loader=GlobalHydra.instance().config_loader()
             ).parse_overrides(texts)
-            _refuse_if_all_are_wrong(overrides, list(config.hydra.overrides.hydra))
+            check_trust(config.get("trust"), config.hydra.overrides.task)
+            jobs, ended = count_jobs(overrides, list(of_hydra), folder)
+        except SettingError as error:
+            _refuse(str(error))
         except HydraException:
             return  # which Hydra itself will meet
-        if any(str(o).startswith("hydra.sweep.subdir=") for o in config.hydra.overrides.hydra):
-            return
-        with open_dict(config):
-            config.hydra.overrides.hydra.append(f"hydra.sweep.subdir='{folder_name(overrides)}'")
+        print(f"{jobs} jobs, {ended} of them done before, in {folder}", flush=True)
+        of_hydra.append(f"hydra.job.name='{name_pattern(overrides)}'")
+        of_hydra.extend(Progress.begin(folder, jobs))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Let go of the job's configs, which Hydra would keep until the end of the sweep."""
@@ -77,14 +83,20 @@ class RunFolders(Callback):
         """Print a table of all runs of the sweep; exit with status 1 where one has failed."""
         from rich.console import Console
 
+        from statland.command.unfinished import finish_others
         from statland.report import load
-        from statland.report.comparison import runs_table
+        from statland.report.tables import runs_table
+        from statland.training.screen import print_where
 
         folder = Path(config.hydra.sweep.dir)
+        finish_others(folder, config)
+        for left in folder.glob(".jobs-*"):
+            left.unlink(missing_ok=True)
         runs = load(folder)
-        console = Console(markup=False, width=None if sys.stdout.isatty() else 120)
+        console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
         console.print(runs_table(runs))
         console.print(f"compare them: python scripts/compare.py {folder}", soft_wrap=True)
+        print_where(console, folder)
         if (runs["status"] == "failed").any():
             sys.exit(1)
 
@@ -99,7 +111,7 @@ def _folder(config: DictConfig, name: str) -> Path:
 
     What is not there yet of it is remembered, to be removed should no run begin.
     """
-    if config.hydra.job.chdir or config.hydra.output_subdir != ".hydra":
+    if config.hydra.job.chdir or config.hydra.output_subdir is not None:
         _refuse("hydra.job.chdir and hydra.output_subdir are set; allowed: as they come")
     for key in ("runs_dir", "sweep"):
         try:
@@ -119,38 +131,58 @@ def _folder(config: DictConfig, name: str) -> Path:
     return folder
 
 
-def _refuse_if_all_are_wrong(overrides: list[Override], of_hydra: list[str]) -> None:
-    """End with one line and exit status 2 where no job of a sweep could begin.
+def _refuse_outside(runs_dir: str, sweep: str) -> None:
+    """A sweep's folder lies below the folder of runs."""
+    if not (Path(runs_dir) / sweep).resolve().is_relative_to(Path(runs_dir).resolve()):
+        _refuse(f"sweep is {sweep}, which leaves {runs_dir}; allowed: the name of a folder in it")
 
-    Where one could, the others fail one by one, and are listed.
+
+def count_jobs(overrides: list[Override], of_hydra: list[str], folder: Path) -> tuple[int, int]:
+    """How many jobs a sweep has, and how many of them have ended before in its folder.
+
+    Ends with one line and exit status 2 where no job could begin. Where one could, the others fail
+    one by one, and are listed.
     """
+    ended = [
+        identity.settings
+        for run, identity in runs_in(folder).items()
+        if (read_summary(run) or {}).get("status") in ENDED
+    ]
+    jobs = before = 0
+    first: SettingError | None = None
+    can_begin = False
+    for settings in jobs_of(overrides, of_hydra):
+        jobs += 1
+        if isinstance(settings, SettingError):
+            first = first or settings
+            continue
+        before += finite_json(without_machine(settings)) in ended
+        if not can_begin:
+            try:
+                _try_to_build(settings, [o.input_line for o in overrides if o.input_line])
+                can_begin = True
+            except SettingError as error:
+                first = first or error
+    if not can_begin:
+        _refuse(f"no job of the sweep can begin: {first or 'it has none'}")
+    return jobs, before
+
+
+def _try_to_build(values: dict[str, Any], typed: list[str]) -> None:
+    """Raise SettingError where a job of these settings, from these arguments, could not begin."""
     import torch  # not above: --help should not wait for it
 
-    from statland.training.build import build, check
+    from statland.training.build import build
+    from statland.training.config import check
 
-    texts = {}  # of the same key the last one holds
-    for override in overrides:
-        key = override.get_key_element()
-        swept = override.is_discrete_sweep()
-        values = (
-            override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+    if values.get("resume") is not None:
+        raise SettingError(
+            f"resume is {values['resume']}; allowed: without -m (the same -m command again goes on "
+            f"where each job was)"
         )
-        texts[key] = [f"{key}={value}" for value in values]
-    first = None
-    for job in itertools.product(*texts.values()):
-        try:
-            config = compose("train", [*of_hydra, *job])
-            if config.resume is not None:
-                raise SettingError(
-                    f"resume is {config.resume}; allowed: without -m (the same -m command again "
-                    f"goes on where each job was)"
-                )
-            check(config)
-            build(config, torch.device("cpu"))
-            return
-        except SettingError as error:
-            first = first or error
-    _refuse(f"no job of the sweep can begin: {first or 'it has none'}")
+    torch.set_num_threads(1)  # a job may be forked from this process: no threads before that
+    check_trust(values.get("trust"), typed)
+    build(check(values), torch.device("cpu"))
 
 
 def forget_sweep() -> None:
@@ -168,43 +200,3 @@ def remove_new() -> None:
     for folder in _new:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-
-
-def _refuse_another(folder: Path, overrides: list[str]) -> None:
-    """A repeated sweep is the same command: other jobs would mix with those that are there."""
-    try:
-        earlier = OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task
-    except OSError:
-        return
-    ours, theirs = (
-        {o for o in some if o.split("=")[0] not in ("sweep", "runs_dir", "device", "threads")}
-        for some in (overrides, earlier)
-    )
-    if ours != theirs:
-        _refuse(
-            f"{folder} holds the sweep of {' '.join(earlier)}; allowed: the same again, or another "
-            f"sweep=NAME"
-        )
-
-
-def folder_name(overrides: list[Override]) -> str:
-    """The job's number and what differs, for Hydra to fill in: 3-lstm-max_days=50-seed=1.
-
-    A choice of a config group is told by its name alone. A key whose values cannot all stand in a
-    folder's name, such as a path, is left out: the number keeps the name unique.
-    """
-    name, filled = "${hydra.job.num}", 4
-    final = {override.get_key_element().lstrip("+"): override for override in overrides}
-    for key, override in final.items():
-        if not override.is_sweep_override() or not override.is_discrete_sweep():
-            continue
-        values = [value.split("=")[-1].strip("'\"") for value in override.sweep_string_iterator()]
-        if not all(SAFE.fullmatch(value) for value in values):
-            continue
-        is_group = key in ("model", "data", "optimizer", "model/init")
-        short = "" if is_group else key.split(".")[-1] + "="
-        filled += 1 + len(short) + max(map(len, values))
-        if filled > LONGEST:
-            break
-        name += f"-{short}${{hydra:runtime.choices.{key}}}" if is_group else f"-{short}${{{key}}}"
-    return name

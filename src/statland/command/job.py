@@ -1,32 +1,43 @@
-"""One Hydra job: a run by itself, or one of a sweep."""
+"""One Hydra job: a run by itself, one of a sweep, or one that is gone on with."""
 
-import contextlib
 import gc
+import importlib
 import logging
+import signal
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from yaml import YAMLError
 
+from statland.command.child import can_fork, run_in_child
+from statland.command.compose import (
+    as_far_as_resolved,
+    check_trust,
+    choices_of_job,
+    overrides_of_job,
+    plain,
+)
 from statland.command.folders import remove_new
-from statland.command.mistakes import FULL_ERROR, end_if_disk_is_full
-from statland.records.lock import FolderTaken, release
-from statland.records.recorder import read_summary, strict, write_summary
-from statland.settings import SettingError, flatten
+from statland.command.logged import execute_logged, logging_to
+from statland.command.mistakes import end_if_disk_is_full, refusals_in_one_line
+from statland.command.resume import resume
+from statland.command.sweep import ENDED, Progress, place, run_of, without_run
+from statland.records.lock import FolderTaken, held
+from statland.records.summary import read_summary, write_summary
+from statland.settings import SettingError
 from statland.training import screen
-from statland.training.run import MACHINE, run
+from statland.training.config import check
+from statland.training.run import Prepared, prepare
 from statland.training.stopping import Interrupted, leave_worker
 
 log = logging.getLogger(__name__)
 
-GROUPS = ("model", "model/init", "data", "optimizer")
+# How a process ends that SIGINT or SIGTERM has asked to: by itself, or before it could.
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 def main(config: DictConfig) -> None:
@@ -35,132 +46,104 @@ def main(config: DictConfig) -> None:
     By itself, a setting that cannot be ends it with one line and exit status 2. In a sweep a job
     that fails says so in its summary and its log, and the others go on.
     """
-    job = HydraConfig.get()
-    folder = Path(job.runtime.output_dir)
-    choices = {group: str(job.runtime.choices.get(group)) for group in (*GROUPS, "experiment")}
-    experiment = choices.pop("experiment")
-    if not OmegaConf.is_missing(job.job, "num"):
-        run_of_sweep(config, folder, choices)
+    hydra = HydraConfig.get()
+    if not OmegaConf.is_missing(hydra.job, "num"):
+        job_of_sweep(config, Path(hydra.sweep.dir), hydra.job.name)
         return
-    if params := job.sweeper.get("params"):
+    if params := hydra.sweeper.get("params"):
         print(f"note: this is one run; with -m all are made, a sweep over {', '.join(params)}")
+    folder = Path(hydra.runtime.output_dir)
+    with refusals_in_one_line():
+        try:
+            values = plain(config)
+            check_trust(values.get("trust"), overrides_of_job())
+            settings = check(values)
+            if settings["resume"] is not None:
+                resume(settings, choices_of_job(), overrides_of_job())
+                return
+            prepared = prepare(settings, choices_of_job())
+        finally:
+            remove_new()  # the folder, as long as nothing is in it
+        execute_logged(prepared, folder)
+
+
+def job_of_sweep(config: DictConfig, sweep: Path, name: str) -> None:
+    """Run one job of a sweep, unless its run has ended before; print a line on how it went.
+
+    A job whose process dies has failed; the others go on.
+    """
+
+    def work() -> None:
+        train_job(config, sweep, name)
+
     try:
-        if config.get("resume") is None:
-            run(config, folder, choices)
-        else:
-            _forget(folder)
-            resume(config, choices | {"experiment": experiment}, list(job.overrides.task))
-    except SettingError as error:
-        if FULL_ERROR:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        _forget(folder)
-        sys.exit(2)
-    except OSError as error:
-        end_if_disk_is_full(error)
-        log.exception("failed")
-        if FULL_ERROR:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
-            raise
-        log.exception("not enough memory")
-        reason = str(SettingError(str(error)))  # one line
-        print(
-            f"error: not enough memory: {reason}; allowed: smaller data.batch_size, data.max_days, "
-            f"model.hidden_size or model.num_layers",
-            file=sys.stderr,
-        )
-        sys.exit(1)
-
-
-def resume(config: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> None:
-    """Go on with the run in the folder config.resume, by its own config; steps= may extend it."""
-    folder = Path(str(config.resume))
-    try:
-        own = OmegaConf.load(folder / ".hydra/config.yaml")
-        own_choices = dict(OmegaConf.load(folder / ".hydra/hydra.yaml").hydra.runtime.choices)
-        complete = isinstance(own, DictConfig) and own_choices.keys() >= set(GROUPS)
-    except OSError as error:
-        raise SettingError(f"resume is {folder}, which is no run folder") from error
-    except (YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError) as error:
-        raise SettingError(f"{folder}/.hydra is damaged: {error}") from error
-    if not complete:
-        raise SettingError(f"{folder}/.hydra is damaged: it lacks settings")
-    for override in overrides:
-        key = override.split("=")[0].lstrip("+~")
-        theirs, ours = own_choices, choices
-        if key not in choices:
-            theirs, ours = ({key: OmegaConf.select(c, key)} for c in (own, config))
-        if key not in ("resume", "steps") and ours.get(key) != theirs.get(key):
-            raise SettingError(
-                f"{key} is {ours.get(key)}, and in the run to resume {theirs.get(key)}; "
-                f"allowed: its own settings, but for steps"
-            )
-        if key == "steps":
-            own.steps = config.steps
-    own.resume = None
-    handler = logging.FileHandler(folder / "train.log")
-    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-    logging.getLogger().handlers = [handler]
-    run(own, folder, {group: own_choices[group] for group in GROUPS}, resume=True)
-
-
-def run_of_sweep(config: DictConfig, folder: Path, choices: Mapping[str, str]) -> None:
-    """Run one job of a sweep, unless it has been completed before; print a line on how it went."""
-    earlier = read_summary(folder)
-    if earlier is not None and earlier["status"] in ("completed", "diverged"):
-        different = _different(earlier["config"], OmegaConf.to_container(config, resolve=True))
-        if different:
-            print(
-                f"error: {folder} holds a run with another {different}; allowed: the same "
-                f"settings, or another sweep=NAME",
-                file=sys.stderr,
-            )
-            sys.exit(2)
-        print(f"{folder.name}: {earlier['status']} before")
-        return
-    try:
-        summary = run(config, folder, choices, Console(quiet=True), resume=True)
+        if not can_fork(str(HydraConfig.get().runtime.choices["hydra/launcher"])):
+            work()
+            return
+        if config.get("probe_every") is not None:
+            importlib.import_module("statland.gradients.figures")  # once, not in every child
+        status = run_in_child(work)
+        if status in INTERRUPTED:
+            raise Interrupted(abs(status) if status > 0 else 128 - status)
     except Interrupted as interrupted:
         leave_worker(interrupted)
         raise
+    if status < 0:
+        error = SettingError(f"its process was ended by {signal.Signals(-status).name}")
+        folder = run_of(sweep, as_far_as_resolved(config)) or _for_failure(sweep, config, name)
+        print_result(record_failure(error, config, folder), folder)
+    elif status > 0:
+        sys.exit(status)
+
+
+def train_job(config: DictConfig, sweep: Path, name: str) -> None:
+    """Train one job of a sweep as far as that is left to do; print a line on how it went."""
+    folder = None
+    try:
+        values = plain(config)
+        check_trust(values.get("trust"), overrides_of_job())
+        prepared = prepare(check(values), choices_of_job())
+        folder, note = place(sweep, prepared.identity, name)
+        if note:
+            print(f"note: {note}, in {folder.name}", flush=True)
+        summary = run_if_not_ended(prepared, folder)
     except FolderTaken:
-        print(f"{folder.name}: another process is training it", flush=True)
+        print(f"{folder.name if folder else name}: another process is training it", flush=True)
         return
     except Exception as error:
         end_if_disk_is_full(error)  # the next job could not begin either
-        if not isinstance(error, SettingError):  # which needs no traceback
-            traceback.print_exc()
-        log.exception("failed: %s", error)
-        summary = (read_summary(folder) or {}) | {"status": "failed", "error": str(error)}
-        settings = OmegaConf.to_container(config, resolve=False)
-        write_summary(folder, {"choices": dict(choices), "config": settings} | summary)
+        folder = folder or _for_failure(sweep, config, name)
+        summary = record_failure(error, config, folder)
     gc.collect()  # a run holds cycles; the next job begins without them
-    print(f"{folder.name}: {screen.outcome(summary)}", flush=True)
+    print_result(summary, folder)
 
 
-def _different(earlier: Mapping[str, Any], now: Any) -> str | None:
-    """The first setting of an earlier run that is another now, as key and values."""
-    ours, theirs = flatten(strict(now)), flatten(earlier)
-    for key in sorted(ours.keys() | theirs.keys()):
-        if key not in MACHINE and ours.get(key) != theirs.get(key):
-            return f"{key}: {theirs.get(key)}, not {ours.get(key)}"
-    return None
+def print_result(summary: dict[str, Any], folder: Path) -> None:
+    """Print a line on a job that has ended, and how far the sweep has come."""
+    print(f"{folder.name}: {screen.result_line(summary)}{Progress.count()}", flush=True)
 
 
-def _forget(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run that never began, and its empty parents."""
-    for handler in logging.getLogger().handlers:
-        handler.close()
-    logging.getLogger().handlers = []
-    # Only what Hydra wrote a moment ago, file by file: the folder may have been there before.
-    for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
-        (folder / ".hydra" / name).unlink(missing_ok=True)
-    (folder / "train.log").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # where something else is in it
-        (folder / ".hydra").rmdir()
-    release(folder)
-    remove_new()
+def run_if_not_ended(prepared: Prepared, folder: Path) -> dict[str, Any]:
+    """The summary of a run of a sweep, trained as far as that is left to do."""
+    with held(folder):
+        earlier = read_summary(folder)
+        if earlier is not None and earlier["status"] in ENDED:
+            return earlier | {"status": f"{earlier['status']} before"}
+        return execute_logged(prepared, folder, Console(quiet=True), resume=True)
+
+
+def _for_failure(sweep: Path, config: DictConfig, name: str) -> Path:
+    return without_run(sweep, as_far_as_resolved(config), name)
+
+
+def record_failure(error: Exception, config: DictConfig, folder: Path) -> dict[str, Any]:
+    """Say in a job's log and summary that it has failed, and why; return the summary."""
+    if not isinstance(error, SettingError):  # which needs no traceback
+        traceback.print_exc()
+    with logging_to(folder):
+        log.error("failed: %s", error, exc_info=error)
+    reason = str(SettingError(str(error) or type(error).__name__))  # one line
+    facts = {"choices": choices_of_job(), "config": as_far_as_resolved(config)}
+    summary = facts | (read_summary(folder) or {}) | {"status": "failed", "error": reason}
+    write_summary(folder, summary)
+    return summary

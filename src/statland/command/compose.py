@@ -1,0 +1,60 @@
+"""From Hydra's config to plain, resolved settings: below command/ nothing knows OmegaConf."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from statland.settings import SettingError
+
+GROUPS = ("model", "model/init", "data", "optimizer")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values, interpolations resolved. Raises SettingError where they can't."""
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    try:
+        values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise SettingError(str(error).splitlines()[0]) from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def as_far_as_resolved(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values, resolved where it can be, for a job that cannot begin."""
+    try:
+        return plain(config)
+    except SettingError:
+        values = OmegaConf.to_container(config, resolve=False)
+        assert isinstance(values, dict)
+        return {str(key): value for key, value in values.items()}
+
+
+def choices_of_job() -> dict[str, str]:
+    """The configs that were chosen for this job: model, model/init, data, optimizer."""
+    chosen = HydraConfig.get().runtime.choices
+    return {group: str(chosen[group]) for group in GROUPS if chosen.get(group) is not None}
+
+
+def overrides_of_job() -> list[str]:
+    """The arguments of the command line that are this job's, as they were typed."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def check_trust(trust: object, typed: Iterable[str]) -> None:
+    """Refuse a package to trust that the command line does not name itself.
+
+    A config file, a preset or a run folder comes from who knows where; the command line does not.
+    """
+    named: object = []
+    for override in OverridesParser.create().parse_overrides(list(typed)):
+        if override.get_key_element().lstrip("+~") == "trust":
+            named = override.value()
+    if trust != named:
+        raise SettingError(
+            f"trust is {trust!r} in a config file or preset; allowed: on the command line"
+        )
