@@ -1,0 +1,143 @@
+"""Which runs belong together: the settings that differ, the runs that count, the markets."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from statland.settings import SettingError, choice
+
+# Settings that describe no experiment, or whose values follow from the run.
+ASIDE = (
+    *("seed", "runs_dir", "sweep", "device", "threads"),
+    *("log_every", "validate_every", "probe_every"),
+)
+
+# The groups of configs/; their choices are named without the key.
+CHOICES = ("model", "data", "optimizer", "model/init")
+
+# In this order settings are looked at for what distinguishes runs.
+FIRST = (*CHOICES, "data.max_days")
+
+
+class Groups(NamedTuple):
+    """The runs of a comparison, and what they are grouped by.
+
+    The runs have three more columns: counts (whether a run is one of those that statistics are
+    over), market and contestant (the labels that it is compared under).
+    """
+
+    runs: pd.DataFrame
+    rows: list[str]  # the settings that a row of the table stands for
+    pooled: list[str]  # settings that differ within a row
+
+
+def group(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = ()) -> Groups:
+    """Group the runs by the settings `by`, or by the fewest that distinguish them.
+
+    `where` holds conditions KEY=VALUE that a run must meet. Raises SettingError for a key or a
+    value that no run has.
+    """
+    allowed = settings_of(runs)
+    for key in by:
+        choice("--by", key, allowed)
+    for condition in where:
+        runs = _select(runs, condition, [*allowed, "seed"])
+    differing = varying(runs)
+    rows = list(dict.fromkeys(by)) or differing or ["model"]
+    markets = [key for key in dict.fromkeys([*differing, *rows]) if _is_of_market(key)]
+    others = [key for key in rows if not _is_of_market(key)]
+    runs = runs.reset_index(drop=True)
+    runs = runs.assign(
+        counts=_counts(runs, differing),
+        market=_labels(runs, markets, "all runs"),
+        contestant=_labels(runs, others, "all"),
+    )
+    return Groups(runs, rows, [key for key in differing if key not in rows])
+
+
+def settings_of(runs: pd.DataFrame) -> list[str]:
+    """The columns that are settings of an experiment, the most telling first."""
+    settings = [column for column in runs.columns if _is_setting(column)]
+    return sorted(settings, key=lambda c: (FIRST.index(c) if c in FIRST else len(FIRST), c))
+
+
+def varying(runs: pd.DataFrame) -> list[str]:
+    """The fewest settings that distinguish the runs; those that follow from others are left out.
+
+    Those of the market come first: no two markets are taken for one.
+    """
+    settings = settings_of(runs)
+    order = [key for key in settings if _is_of_market(key)]
+    order += [key for key in settings if not _is_of_market(key)]
+    chosen: list[str] = []
+    groups = 1
+    for column in order:
+        count = len(runs[[*chosen, column]].astype(str).drop_duplicates())
+        if count > groups or (column == "model" and runs[column].nunique() > 1):
+            chosen, groups = [*chosen, column], count
+    return sorted(chosen, key=settings.index)
+
+
+def constants(runs: pd.DataFrame) -> dict[str, Any]:
+    """The settings in which the runs do not differ."""
+    return {
+        column: runs[column].iloc[0]
+        for column in settings_of(runs)
+        if runs[column].notna().all() and runs[column].astype(str).nunique() == 1
+    }
+
+
+def left_out(runs: pd.DataFrame) -> str:
+    """How many runs do not count, and why: 2 repeats, 1 unfinished; empty where all count."""
+    others = runs[~runs["counts"]]
+    reasons = others["status"].where(~others["status"].isin(["completed", "diverged"]), "repeats")
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.value_counts().items())
+
+
+def label(settings: Mapping[str, Any], default: str) -> str:
+    """model=lstm, data.max_days=50 as lstm max_days=50; a setting without a value is left out."""
+    parts = []
+    for key, value in settings.items():
+        text = f"{value:.12g}" if isinstance(value, float) else str(value)
+        if not pd.isna(value):
+            parts.append(text if key in CHOICES else f"{key.split('.')[-1]}={text}")
+    return " ".join(parts) or ", ".join(f"no {key}" for key in settings) or default
+
+
+def _select(runs: pd.DataFrame, condition: str, allowed: Iterable[str]) -> pd.DataFrame:
+    """The runs that meet KEY=VALUE."""
+    key, equals, value = condition.partition("=")
+    if not equals:
+        raise SettingError(f"--where is {condition!r}; allowed: KEY=VALUE")
+    choice("--where", key, allowed)
+    values = pd.Series([label({"model": v}, "null") for v in runs[key]], runs.index)
+    values = values.where(runs[key].notna(), "null")
+    choice(key, value, dict.fromkeys(values))
+    return runs[values == value]
+
+
+def _counts(runs: pd.DataFrame, differing: Sequence[str]) -> "pd.Series[bool]":
+    """Whether a run ended, and is the one that counts of its settings and seed.
+
+    Of repeats that is the newest that was completed, or else the newest that diverged.
+    """
+    ended = runs[runs["status"].isin(["completed", "diverged"])]
+    ended = ended.assign(completed=ended["status"] == "completed")
+    ended = ended.sort_values(["completed", "ended"], kind="stable")
+    same = ended[[*differing, "seed"]].astype(str).duplicated(keep="last")
+    return pd.Series(runs.index.isin(ended.index[~same]), runs.index)
+
+
+def _labels(runs: pd.DataFrame, keys: Sequence[str], default: str) -> list[str]:
+    rows = (dict(zip(keys, values, strict=True)) for values in runs[list(keys)].to_numpy())
+    return [label(row, default) for row in rows]
+
+
+def _is_setting(column: str) -> bool:
+    dotted = column.split(".")[0] in ("model", "data", "optimizer") and column not in ASIDE
+    return dotted or column in ("model/init", "steps_asked", "clip_norm", "dtype")
+
+
+def _is_of_market(key: str) -> bool:
+    return key.split(".")[0] == "data"

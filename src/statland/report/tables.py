@@ -1,0 +1,125 @@
+"""Tables as text: numbers formatted, columns chosen for the screen."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.cells import cell_len
+from rich.table import Table
+
+from statland.report.groups import label
+
+# Names of columns, where they are not the settings' own.
+HEADERS = {
+    "validation": "last mse",
+    "steps_to_solve": "median steps to solve",
+    "steps_per_second": "steps/s",
+}
+
+# What a screen shows beside the rows' settings, the most important first.
+ON_SCREEN = (
+    *("n", "last mse", "solved", "gradient", "reach before", "reach after", "span", "skill"),
+    *("median steps to solve", "parameters", "decay before", "decay theory", "decay after"),
+)
+
+# A longer table is printed market by market.
+LONGEST = 12
+
+
+def format_summary(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary as text: mean ± standard deviation, four figures at most; no empty columns."""
+    table = summary.copy()
+    for name in ("validation", "skill"):
+        table[name] = [
+            _number(mean) if math.isnan(std) else f"{_number(mean)} ± {std:.2g}"
+            for mean, std in zip(table[name], table.pop(f"{name}_std"), strict=True)
+        ]
+    if "steps_to_solve" in table:
+        table["steps_to_solve"] = table["steps_to_solve"].replace(math.inf, "never").astype(object)
+    low, high = table.pop("solved_low"), table.pop("solved_high")
+    interval = [f"{a:.0%} to {b:.0%}" if a == a else "-" for a, b in zip(low, high, strict=True)]
+    table.insert(list(table).index("solved") + 1, "solved_interval", interval)
+    table = table.map(_number)
+    table = table.loc[
+        :, [name in ("n", "validation") or (table[name] != "-").any() for name in table]
+    ]
+    return table.rename(columns=_headers(table))
+
+
+def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
+    """The table of verdicts as text."""
+    shown = tests.assign(shown=np.where(tests["shown"], "yes", "no")).map(_number)
+    return shown.rename(columns={"low": "95% low", "high": "95% high"})
+
+
+def for_screen(table: pd.DataFrame, settings: int, width: int) -> pd.DataFrame:
+    """The columns of a formatted summary that fit into `width`, its first `settings` always.
+
+    Status is among them where some run was not completed.
+    """
+    chosen = list(table)[:settings]
+    room = width - sum(_width(table[name]) for name in chosen)
+    plain = table["status"].str.fullmatch(r"\d+ completed").all()
+    for name in (*ON_SCREEN[:3], *([] if plain else ["status"]), *ON_SCREEN[3:]):
+        if name in table and _width(table[name]) <= room:
+            chosen.append(name)
+            room -= _width(table[name])
+    return table[[name for name in table if name in chosen]]
+
+
+def by_market(table: pd.DataFrame, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """A formatted summary in parts, by market where it is long; the market is the part's name."""
+    markets = [key for key in map(str, summary) if key.split(".")[0] == "data"]
+    if len(summary) <= LONGEST or not markets:
+        return {"": table}
+    rows = summary[markets].to_numpy().tolist()
+    names = [label(dict(zip(markets, row, strict=True)), "") for row in rows]
+    headers = _headers(summary)
+    rest = table.drop(columns=[headers.get(key, key) for key in markets])
+    return {str(name): part for name, part in rest.groupby(np.array(names), sort=False)}
+
+
+def screen_table(frame: pd.DataFrame, title: str = "") -> Table:
+    """Any frame of texts for the screen."""
+    table = Table(title=title or None, title_justify="left", show_edge=False)
+    for column in frame.columns:
+        table.add_column(str(column), justify="right", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(str, row))
+    return table
+
+
+def runs_table(runs: pd.DataFrame) -> Table:
+    """One row a run, for the end of a sweep; reach is in days, before training and after it."""
+    shown = runs[["run", "status", "validation"]].map(_number)
+    shown["gradient"] = runs["verdict_before"]
+    before, after = (runs[f"reach_{when}"].map(_number) for when in ("before", "after"))
+    shown["reach"] = before + " -> " + after
+    shown["answer"] = runs["span"].map(_number)
+    return screen_table(shown)
+
+
+def _headers(table: pd.DataFrame) -> dict[str, str]:
+    """What a column is called in a formatted table; of a dotted key the last part, if unique."""
+    columns = list(map(str, table))
+    last = [column.split(".")[-1] for column in columns]
+    short = {
+        column: name.replace("_", " ") if "." not in column else name
+        for column, name in zip(columns, last, strict=True)
+        if last.count(name) == 1
+    }
+    return short | HEADERS
+
+
+def _width(column: "pd.Series[str]") -> int:
+    """Of a column on the screen, its padding and the line beside it."""
+    return 3 + max(map(cell_len, [str(column.name), *map(str, column)]))
+
+
+def _number(value: Any) -> str:
+    """Four figures at most; - where there is no value."""
+    if pd.isna(value):
+        return "-"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.4g}" if is_number else str(value)

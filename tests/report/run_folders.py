@@ -1,0 +1,56 @@
+"""Run folders made by hand, with the numbers given."""
+
+from pathlib import Path
+from typing import Any
+
+from statland.records.recorder import write_summary
+
+
+def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: Any) -> None:
+    """A run folder as a run leaves it, with the numbers given."""
+    folder.mkdir(parents=True)
+    curve = other.pop("curve", {0: 0.5, 50: mse, 100: mse})
+    rows = [f"{step},loss/validation,{value}" for step, value in curve.items()]
+    rows += ["0,speed/steps_per_second,10.0", "1,speed/steps_per_second,30.0"]
+    (folder / "metrics.csv").write_text("\n".join(["step,tag,value", *rows]) + "\n")
+    flow = [f"{step},x,{lag},{-0.1 * lag},0,0,4,0" for step in (0, 100) for lag in range(days)]
+    (folder / "gradient_flow.csv").write_text("\n".join(["step,quantity,lag", *flow]) + "\n")
+    gradient = {"decay_per_day": -0.1, "first_to_last": -1.0, "reach_inputs_is_bounded": True}
+    summary = {
+        "status": "completed",
+        "steps": 100,
+        "seconds": 3.0,
+        "choices": {"model": model, "model/init": "default", "data": "recall", "optimizer": "adam"},
+        "config": {
+            "seed": seed,
+            "steps": 100,
+            "sweep": "s",
+            "model": {"_target_": "x", "hidden_size": 32, "init": {"gain": days * 2}},
+            "data": {"max_days": days, "min_days": days, "path": None},
+        },
+        "validation": {"mse": mse, "mae": 0.1, "skill": 1 - mse / 0.25},
+        "baselines": {"constant": 0.25, "persistence": 0.5},
+        "span": days - 1,
+        "parameters": 64,
+        "gradient": {
+            "before": gradient | {"reach_inputs_days": other.pop("reach", 5), "lyapunov": [-0.2]},
+            "after": gradient | {"reach_inputs_days": 3, "lyapunov": [-0.3]},
+        },
+    }
+    write_summary(folder, summary | other)
+
+
+LOSSES = {
+    ("rnn", 10): [0.020, 0.022, 0.024],
+    ("lstm", 10): [0.001, 0.002, 0.003],
+    ("rnn", 50): [0.20, 0.26, 0.21],
+    ("lstm", 50): [0.21, 0.19, 0.26],
+}
+
+
+def made_all(folder: Path) -> Path:
+    """A run of each model, age and seed of LOSSES."""
+    for (model, days), losses in LOSSES.items():
+        for seed, mse in enumerate(losses):
+            made(folder / f"{model}-{days}-{seed}", model, days, seed, mse)
+    return folder

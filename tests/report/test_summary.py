@@ -1,0 +1,122 @@
+"""Rows of the table: means, solved runs and their interval, and what fits on a screen."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_folders import LOSSES, made, made_all
+
+from statland.records.results import step_solved
+from statland.report import load
+from statland.report.groups import group
+from statland.report.summary import proportion_interval, reach_predicts_solved, summarise
+from statland.report.tables import by_market, for_screen, format_summary
+
+
+def test_a_row_holds_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
+    made_all(tmp_path)
+    made(tmp_path / "lost", "lstm", 10, 3, math.nan, status="diverged")
+    table = summarise(group(load(tmp_path))).set_index(["model", "data.max_days"])
+    for key, losses in LOSSES.items():
+        row = table.loc[key]
+        assert row["n"] == 3
+        assert row["validation"] == pytest.approx(np.mean(losses))
+        assert row["validation_std"] == pytest.approx(np.std(losses, ddof=1))
+        assert row["skill"] == pytest.approx(1 - np.mean(losses) / 0.25)
+    assert table.loc[("lstm", 10), "solved"] == "3 of 4"
+    assert table.loc[("rnn", 50), "solved"] == "0 of 3"
+    assert table.loc[("lstm", 10), "status"] == "3 completed, 1 diverged"
+    assert "0.002 ± 0.001" in format_summary(summarise(group(load(tmp_path)))).to_string()
+
+
+def test_the_interval_of_a_proportion_is_clopper_and_pearsons() -> None:
+    """In closed form where none or all were solved, and else by the binomial tails."""
+    for of in (1, 3, 10):
+        edge = 1 - 0.025 ** (1 / of)
+        assert proportion_interval(0, of) == pytest.approx((0, edge))
+        assert proportion_interval(of, of) == pytest.approx((1 - edge, 1))
+    low, high = proportion_interval(2, 5)
+
+    def at_least(k: int, p: float) -> float:
+        return sum(math.comb(5, i) * p**i * (1 - p) ** (5 - i) for i in range(k, 6))
+
+    assert at_least(2, low) == pytest.approx(0.025)
+    assert 1 - at_least(3, high) == pytest.approx(0.025)
+
+
+def test_solved_is_two_validations_running() -> None:
+    assert step_solved([(0, 0.5), (50, 0.01), (100, 0.3), (150, 0.02), (200, 0.01)], 0.025) == 150
+    assert step_solved([(0, 0.01), (50, 0.02), (100, 0.3)], 0.025) == 0  # a spike at the end
+    assert math.isnan(step_solved([(0, 0.5), (50, 0.01), (100, 0.3), (150, 0.01)], 0.025))
+    assert math.isnan(step_solved([(50, 0.01), (50, 0.01)], 0.025))  # one validation, twice there
+    assert math.isnan(step_solved([(0, 0.01), (50, 0.02)], math.nan))
+
+
+def test_a_spike_at_the_end_does_not_undo_solved(tmp_path: Path) -> None:
+    made(tmp_path / "0", "rnn", 10, 0, 0.2, curve={0: 0.5, 50: 0.001, 75: 0.002, 100: 0.2})
+    made(tmp_path / "1", "rnn", 10, 1, 0.001, curve={0: 0.5, 50: 0.2, 75: 0.2, 100: 0.001})
+    (row,) = summarise(group(load(tmp_path))).to_dict("records")
+    assert row["solved"] == "1 of 2"
+    assert row["validation"] == pytest.approx((0.2 + 0.001) / 2)  # the loss at the end, apart
+
+
+def test_steps_to_solve_are_the_median_with_never(tmp_path: Path) -> None:
+    for seed, at in enumerate([20, 40, 60]):
+        curve = {0: 0.5, at: 0.001, 100: 0.001}
+        made(tmp_path / f"a{seed}", "a", 10, seed, 0.001, curve=curve)
+        made(tmp_path / f"b{seed}", "b", 10, seed, 0.001, curve=curve)
+    for seed in (3, 4, 5, 6):
+        made(tmp_path / f"b{seed}", "b", 10, seed, 0.2)
+    table = summarise(group(load(tmp_path))).set_index("model")
+    assert table["steps_to_solve"].to_dict() == {"a": 40, "b": math.inf}
+    text = format_summary(table.reset_index())
+    assert text["median steps to solve"].tolist() == ["40", "never"]
+
+
+def test_where_a_baseline_is_exact_the_next_one_says_what_is_solved(tmp_path: Path) -> None:
+    baselines = {"ar2": 1e-31, "constant": 0.2, "persistence": 0.3}
+    for seed, mse in enumerate([0.0199, 0.0201]):
+        made(tmp_path / str(seed), "rnn", 10, seed, mse, baselines=baselines)
+    (row,) = summarise(group(load(tmp_path))).to_dict("records")
+    assert row["solved"] == "1 of 2"
+    made(tmp_path / "x", "gru", 10, 0, 0.001, baselines={"ar2": 0.0})
+    assert summarise(group(load(tmp_path))).set_index("model")["solved"]["gru"] == "-"
+
+
+def test_reach_against_solved_is_counted(tmp_path: Path) -> None:
+    cases = [(9, 0.001), (9, 0.2), (9, 0.2), (2, 0.001), (2, 0.2), (8, 0.2), (20, 0.001)]
+    for seed, (reach, mse) in enumerate(cases):
+        made(tmp_path / str(seed), "rnn", 10, seed, mse, reach=reach)  # span 9
+    counts = reach_predicts_solved(group(load(tmp_path)).runs)
+    assert counts.loc["gradient reaches the answer"].to_dict() == {"solved": 2, "not solved": 2}
+    assert counts.loc["gradient falls short"].to_dict() == {"solved": 1, "not solved": 2}
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_columns_chosen_fit_the_screen(width: int, tmp_path: Path) -> None:
+    """Each takes its widest text and three more; what is left out would not have fitted."""
+    groups = group(load(made_all(tmp_path)))
+    table = format_summary(summarise(groups))
+    shown = for_screen(table, len(groups.rows), width)
+    taken = sum(3 + max(map(len, [name, *shown[name]])) for name in shown)
+    assert taken <= width
+    assert {"model", "max_days", "n", "last mse", "solved"} <= set(shown)
+    left = [name for name in ("skill", "reach before", "reach after", "span") if name not in shown]
+    assert all(3 + max(map(len, [n, *table[n]])) > width - taken for n in left)
+    lost = table.assign(status=["1 failed", *table["status"][1:]])
+    assert "status" in for_screen(lost, len(groups.rows), width)
+
+
+def test_a_long_table_is_grouped_by_market(tmp_path: Path) -> None:
+    for days in (10, 50):
+        for model in "abcdefg":
+            made(tmp_path / f"{model}{days}", model, days, 0, 0.1)
+    summary = summarise(group(load(tmp_path)))
+    parts = by_market(format_summary(summary), summary)
+    assert list(parts) == ["max_days=10", "max_days=50"]
+    for part in parts.values():
+        assert part["model"].tolist() == list("abcdefg")
+        assert "max_days" not in part
+    short = summary[:12]
+    assert list(by_market(format_summary(short), short)) == [""]

@@ -1,0 +1,155 @@
+"""The tests behind a verdict against scipy's, and how often they err, by simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from statland.report.verdicts import judge, paired
+
+DRAWS = 10_000
+
+
+def drawn(noise: str, rng: np.random.Generator, seeds: int, models: int) -> np.ndarray:
+    """Losses (DRAWS, seeds, models) of models that are equal."""
+    shape = (DRAWS, seeds, models)
+    if noise == "normal":
+        return 0.05 + 0.01 * rng.standard_normal(shape)
+    if noise == "shared":  # seeds differ more than models do
+        return 0.05 + 0.1 * rng.random((DRAWS, seeds, 1)) + 0.01 * rng.standard_normal(shape)
+    if noise == "lognormal":
+        return 0.02 * np.exp(rng.standard_normal(shape))
+    solved = rng.random(shape) < float(noise.removeprefix("solved with chance "))
+    return np.where(solved, 0.002, 0.2) * np.exp(0.1 * rng.standard_normal(shape))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("models", [2, 6])
+@pytest.mark.parametrize(
+    "noise",
+    ["normal", "shared", "lognormal", *(f"solved with chance {c}" for c in (0.1, 0.3, 0.5, 0.9))],
+)
+def test_equal_models_are_told_apart_in_one_comparison_of_twenty(
+    noise: str, models: int, seeds: int
+) -> None:
+    """The baseline is far above all of them, so that it keeps none from winning."""
+    rng = np.random.default_rng([seeds, models, len(noise)])
+    losses = drawn(noise, rng, seeds, models)
+    baseline = 0.5 + 0.001 * rng.standard_normal((DRAWS, seeds))
+    assert (judge(losses, baseline).winner >= 0).mean() <= 0.06
+
+
+@pytest.mark.parametrize("common", [0.0, 0.05])
+def test_a_lead_of_three_deviations_is_found(common: float) -> None:
+    """Deviations of the paired difference, over five seeds; `common` is the noise of the seeds."""
+    rng = np.random.default_rng(0)
+    deviation = 0.01
+    losses = 0.5 + common * rng.standard_normal((DRAWS, 5, 1))
+    losses = losses + deviation / math.sqrt(2) * rng.standard_normal((DRAWS, 5, 2))
+    losses[..., 0] += 3 * deviation
+    assert (judge(losses, np.full((DRAWS, 5), 10.0)).winner == 1).mean() >= 0.95
+
+
+def test_diverging_by_chance_makes_no_winner() -> None:
+    rng = np.random.default_rng(0)
+    for seeds in (2, 3, 5):
+        for chance in (0.1, 0.3, 0.5):
+            losses = drawn("normal", rng, seeds, 2)
+            losses[rng.random(losses.shape) < chance] = np.inf
+            assert (judge(losses, np.full((DRAWS, seeds), 1.0)).winner >= 0).mean() <= 0.06
+
+
+def test_lead_interval_and_p_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    for seeds in (2, 3, 5, 10):
+        losses = rng.standard_normal((seeds, 3))
+        baseline = losses.mean(1) + rng.standard_normal(seeds)
+        verdict = judge(losses, baseline)
+        leader = int(np.argmin(losses.mean(0)))
+        assert verdict.leader == leader
+        for place, rival in enumerate([*losses.T, baseline]):
+            if place == leader:
+                continue
+            oracle = stats.ttest_rel(rival, losses[:, leader])
+            interval = oracle.confidence_interval(0.95)
+            measured = [field[place] for field in verdict.tests]
+            expected = [(rival - losses[:, leader]).mean(), *interval, oracle.pvalue, seeds]
+            np.testing.assert_allclose(measured, expected)
+
+
+def test_the_winner_leads_every_other_and_the_baseline() -> None:
+    """Each test alone withholds the win."""
+    spread = np.array([0.001, -0.001, 0.0005, -0.0005])
+    a, near, far = 0.05 + spread, 0.0502 - spread, 0.08 + 2 * spread
+    for columns, baseline, winner in (
+        ([a, far], far, 0),
+        ([far, far + 0.05 - spread, a], far, 2),
+        ([a, near, far], far, -1),
+        ([a, far, near], far, -1),
+        ([a, far], near, -1),
+        ([a, far], a - 0.001 + spread, -1),
+    ):
+        assert judge(np.stack(columns, 1), baseline).winner == winner
+
+
+def test_an_exact_or_unknown_baseline_cannot_be_beaten() -> None:
+    losses = np.array([[0.1, 0.2], [0.11, 0.22], [0.12, 0.21]])
+    assert judge(losses, np.full(3, 1.0)).winner == 0
+    assert judge(losses - 0.3, np.full(3, 1e-14)).winner == -1
+    assert judge(losses, np.array([1.0, np.nan, 1.0])).winner == -1
+
+
+def test_equal_differences_have_no_spread() -> None:
+    """t is taken at its limit: nothing where all are 0, and certainty where they are not."""
+    none, steady = paired(np.zeros(3)), paired(np.full(3, 0.25))
+    assert (none.lead, none.low, none.high, none.p) == (0, 0, 0, 1)
+    assert (steady.lead, steady.low, steady.high, steady.p) == (0.25, 0.25, 0.25, 0)
+    nearly = paired(0.25 + np.array([1e-9, 0, -1e-9]))
+    assert nearly.p < 1e-12  # which is where the limit comes from
+    same = np.repeat([[0.1], [0.2], [0.3]], 2, axis=1)
+    assert judge(same, np.full(3, 1.0)).winner == -1
+
+
+def test_a_lead_of_the_size_of_rounding_is_none() -> None:
+    """Though it is the same on every seed."""
+    losses = np.array([0.1, 0.2, 0.3, 0.4])
+    for lead, winner in ((1e-7, -1), (1e-4, 0)):
+        pair = np.stack([losses, losses * (1 + lead)], 1)
+        assert judge(pair, np.full(4, 2.0)).tests.p[1] < 0.05
+        assert judge(pair, np.full(4, 2.0)).winner == winner
+
+
+def test_one_seed_has_a_lead_and_no_test() -> None:
+    verdict = judge([[0.1, 0.2]], [1.0])
+    assert verdict.winner == -1
+    assert verdict.tests.lead[1] == pytest.approx(0.1)
+    assert np.isnan([verdict.tests.low[1], verdict.tests.high[1], verdict.tests.p[1]]).all()
+
+
+def test_who_diverged_cannot_win() -> None:
+    a, b = [0.01, np.inf, 0.011, 0.012], [0.1, 0.11, 0.12, 0.13]
+    verdict = judge(np.stack([a, b], 1), np.full(4, 1.0))
+    assert verdict.leader == 1
+    assert verdict.winner == -1  # for it trails on the seeds that both have
+    assert verdict.diverged.tolist() == [1, 0]
+    assert verdict.tests.lead[0] == pytest.approx(np.mean([-0.09, -0.109, -0.118]))
+    assert judge(np.stack([a, b], 1), np.full(4, 0.13)).winner == -1
+    worse = [0.3, 0.32, np.nan, 0.31]
+    assert judge(np.stack([worse, b], 1), np.full(4, 1.0)).winner == 1
+    gone = np.full(4, np.inf)
+    assert judge(np.stack([gone, b], 1), np.full(4, 1.0)).winner == 1
+    assert judge(np.stack([gone, gone], 1), np.full(4, 1.0)).winner == -1
+
+
+def test_solved_or_not_takes_three_seeds() -> None:
+    """On two, equal models that solve every other time differ so in one comparison of eight."""
+    losses = np.array([[0.001, 0.25], [0.0011, 0.251], [0.0012, 0.2505]])
+    baseline = np.full(3, 0.26)
+    assert judge(losses, baseline).winner == 0
+    two = judge(losses[:2], baseline[:2])
+    assert two.tests.p[1] < 0.05
+    assert two.winner == -1
+    assert two.too_few.tolist() == [False, True]
+    both = np.array([[0.001, 0.002], [0.0011, 0.0021005]])  # both solve it: t alone decides
+    assert judge(both, baseline[:2]).winner == 0
