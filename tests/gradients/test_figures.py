@@ -1,5 +1,6 @@
 """What the figures show is what was measured; no pyplot, labels that say what is drawn."""
 
+import io
 import math
 import struct
 import subprocess
@@ -7,91 +8,247 @@ import sys
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import same_color
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
+from torch import Tensor
 
+from statland.gradients import Flow, profile
 from statland.gradients.figures import heatmap_figure, profile_figure
-from statland.gradients.flow import profile
 from statland.gradients.probe import Probed
 
-
-def probed(step: int, decay: float, lags: int = 50) -> Probed:
-    flat = torch.linspace(-0.1, 0.1, 5, dtype=torch.float64)[:, None]
-    log10 = flat + decay * torch.arange(lags, dtype=torch.float64)
-    return Probed(step, {"state": profile(log10), "h": profile(log10 - 1), "c": profile(log10)})
+LAGS = torch.arange(50, dtype=torch.float64)
+SPREAD = torch.linspace(-0.1, 0.1, 5, dtype=torch.float64)[:, None]
 
 
-def texts(figure: Figure) -> str:
+def probed(step: int, log10: Tensor, **parts: Tensor) -> Probed:
+    """A probe of five companies whose median flow is `log10`."""
+    profiles = {"state": profile(SPREAD + log10), "x": profile(SPREAD + log10 - 2)}
+    parts_too = {name: profile(SPREAD + part) for name, part in parts.items()}
+    return Probed(step, profiles | parts_too)
+
+
+def lines_of(axes: Axes) -> dict[str, Line2D]:
+    return {str(line.get_label()): line for line in axes.get_lines()}
+
+
+def said(figure: Figure) -> str:
+    """The figure's titles, axis labels and legend."""
     axes = figure.axes[0]
-    legends = [axes.get_legend(), *figure.legends]
-    entries = [text.get_text() for legend in legends if legend for text in legend.get_texts()]
-    return " | ".join([axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), *entries])
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    names = [figure.get_suptitle(), axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
+    return " | ".join([*names, *entries]).replace("\n", " ")
+
+
+def png_size(figure: Figure) -> tuple[int, int]:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return struct.unpack(">II", file.getvalue()[16:24])
+
+
+def covers_nothing(figure: Figure) -> bool:
+    """No legend or title overlaps any axes, and all of them are inside the figure."""
+    figure.draw_without_rendering()
+    texts = [figure.legends[0].get_window_extent(), figure._suptitle.get_window_extent()]
+    texts.append(figure.axes[0].title.get_window_extent())
+    panels = [axes.get_window_extent() for axes in figure.axes]
+    apart = not any(text.overlaps(panel) for text in texts for panel in panels)
+    inside = all(
+        figure.bbox.x0 <= t.x0 and t.x1 <= figure.bbox.x1 and figure.bbox.y0 <= t.y0 for t in texts
+    )
+    return apart and inside
 
 
 def test_the_profile() -> None:
-    figure = profile_figure("rnn on recall", probed(0, -1.0), probed(700, -0.5), 49, -0.5)
-    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    lags = np.arange(50)
-    np.testing.assert_allclose(lines["before training"].get_ydata(), -1.0 * lags, atol=1e-12)
-    np.testing.assert_allclose(lines["after 700 steps"].get_ydata(), -0.5 * lags, atol=1e-12)
+    h, c = -0.5 * LAGS - 1, -0.5 * LAGS
+    after = probed(700, -0.5 * LAGS, h=h, c=c)
+    figure = profile_figure(
+        "a: rnn on recall", after, probed(0, -1.0 * LAGS), 49, -0.5, "vanishes: 4 of 49"
+    )
+    axes = figure.axes[0]
+    lines = lines_of(axes)
+    before, now = lines["before training: reach 2"], lines["after 700 steps: reach 4"]
+    np.testing.assert_allclose(before.get_ydata(), -1.0 * LAGS, atol=1e-12)
+    np.testing.assert_allclose(now.get_ydata(), -0.5 * LAGS, atol=1e-12)
     np.testing.assert_allclose(lines["theory: -0.5 decades a day"].get_ydata(), [0, -24.5])
+    np.testing.assert_allclose(lines["of it, through h"].get_ydata(), h, atol=1e-12)
+    np.testing.assert_allclose(lines["of it, through c"].get_ydata(), c, atol=1e-12)
     assert set(lines["the answer: 49 days back"].get_xdata()) == {49}
-    assert any(set(np.asarray(line.get_ydata())) == {-2.0} for line in figure.axes[0].get_lines())
-    np.testing.assert_allclose(lines["of it, through h"].get_ydata(), -0.5 * lags - 1, atol=1e-12)
-    band = figure.axes[0].collections[1].get_paths()[0].vertices[:, 1]
+    band = axes.collections[1].get_paths()[0].vertices[:, 1]
     assert band.min() == -0.5 * 49 - 0.1  # from p10
     assert band.max() == 0.1  # to p90
-    shown = texts(figure)
-    for words in ("rnn on recall", "days back", "gradient flow", "through h", "through c"):
-        assert words in shown
-    low, high = figure.axes[0].get_ylim()
+    assert now.get_linewidth() < before.get_linewidth()  # were they the same, both would show
+    for words in ("a: rnn on recall", "vanishes: 4 of 49", "days back", "|dp/ds|", "1% of lag 0"):
+        assert words in said(figure)
+    low, high = axes.get_ylim()
     assert low < -49
     assert high > 0
+    assert covers_nothing(figure)
+
+
+def test_the_reach_is_marked_on_its_curve() -> None:
+    figure = profile_figure("a", probed(9, 0 * LAGS), probed(0, -1.0 * LAGS), 49)
+    dots = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    places = {(*map(float, d.get_xdata()), *map(float, d.get_ydata())) for d in dots}
+    assert places >= {(2.0, -2.0), (49.0, 0.0)}
+    guides = [d.get_xdata()[-1] for d in figure.axes[0].get_lines() if len(d.get_xdata()) == 3]
+    assert guides == [2]  # what is not bounded has no 1% to go down from
+    assert "reach 49+" in said(figure)
+
+
+def test_a_model_without_a_state_is_drawn_by_its_inputs() -> None:
+    before, after = (Probed(p.step, {"x": p.profiles["x"]}) for p in (
+        probed(0, -0.1 * LAGS), probed(5, -0.2 * LAGS)
+    ))  # fmt: skip
+    figure = profile_figure("tcn", after, before)
+    line = lines_of(figure.axes[0])["after 5 steps: reach 10"]
+    np.testing.assert_allclose(line.get_ydata(), -0.2 * LAGS - 2, atol=1e-12)
+    assert "|dp/dx|" in said(figure)
+    assert "answer" not in said(figure)
+    assert "theory" not in said(figure)
+
+
+def test_parts_of_any_name_have_colours_of_their_own() -> None:
+    names = ["S", "conv", "y", "real"]
+    one = probed(0, -0.1 * LAGS, **{name: -0.1 * LAGS for name in names})
+    lines = lines_of(profile_figure("a", one, one, 9, 0.0).axes[0])
+    colours = {line.get_color() for name, line in lines.items() if not name.startswith("_")}
+    assert {f"of it, through {name}" for name in names} <= set(lines)
+    assert len(colours) == 4 + 4  # the parts; before training, theory, the answer, the reach
+
+
+def test_a_measured_flow_alone_and_before_training() -> None:
+    now, before = (
+        Flow({"state": SPREAD + slope * LAGS, "x": SPREAD + LAGS}, SPREAD[:, 0], SPREAD[:, 0] > 9)
+        for slope in (-0.5, -1.0)
+    )
+    alone = lines_of(profile_figure("my model", now).axes[0])
+    np.testing.assert_allclose(alone["median: reach 4"].get_ydata(), -0.5 * LAGS, atol=1e-12)
+    both = lines_of(profile_figure("my model", now, before).axes[0])
+    assert {"before training: reach 2", "after training: reach 4"} <= set(both)
+    drawn = both["before training: reach 2"].get_ydata()
+    np.testing.assert_allclose(drawn, -1.0 * LAGS, atol=1e-12)
+
+
+def test_exact_zeros_and_divergence_are_said() -> None:
+    dead = torch.where(LAGS < 20, -0.05 * LAGS, -math.inf)
+    lost = torch.full_like(LAGS, math.nan)
+    figure = profile_figure("a", probed(9, dead), probed(0, -0.1 * LAGS), 49, diverged=31)
+    crosses = lines_of(figure.axes[0])["exactly 0 on 30 of 50 days"]
+    assert list(crosses.get_xdata()) == list(range(20, 50))
+    assert "diverged at step 31" in said(figure)
+    assert covers_nothing(figure)
+    nothing = profile_figure("a", probed(9, lost), probed(0, -0.1 * LAGS), 49)
+    assert "after 9 steps: every state is nan" in said(nothing)
+    assert "diverged" not in said(nothing)
+
+
+def test_a_band_goes_down_to_zeros_as_far_as_anything_is_drawn() -> None:
+    log10 = (SPREAD - 0.1 * LAGS).clone()
+    log10[0, 10:] = -math.inf
+    one = Probed(0, {"state": profile(log10)})
+    figure = profile_figure("a", one, one)
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    np.testing.assert_allclose(band[:, 1].min(), -4.9)  # the smallest median
 
 
 def test_the_heatmap() -> None:
-    lags = torch.arange(50.0)
-    course = {step: 3 - 0.1 * (1 + step / 100) * lags.double() for step in (0, 100, 200)}
-    figure = heatmap_figure("rnn on recall", course, 49)
+    steps = [0, 1, 2, 5, 10, 500]
+    slopes = [-0.1, -0.2, -0.05, -0.01, 0.3, 1.0]
+    course = {step: 3 + slope * LAGS for step, slope in zip(steps, slopes, strict=True)}
+    figure = heatmap_figure("a: rnn on recall", course, 49, "explodes")
     axes = figure.axes[0]
-    mesh = np.asarray(axes.collections[0].get_array())
-    assert mesh.shape == (50, 3)
-    np.testing.assert_allclose(mesh[10], [-1, -2, -3], atol=1e-12)
-    assert mesh[0].tolist() == [0, 0, 0]
-    borders = np.asarray(axes.collections[0].get_coordinates())
-    assert borders[0, :, 0].tolist() == [0, 50, 150, 200]
+    mesh = axes.collections[0]
+    np.testing.assert_allclose(mesh.get_array()[10], [10 * s for s in slopes], atol=1e-12)
+    assert mesh.get_array()[0].tolist() == [0] * 6
+    # A column a probe, equally wide, each named by its step.
+    borders = np.asarray(mesh.get_coordinates())
+    assert borders[0, :, 0].tolist() == [-0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
     assert borders[:2, 0, 1].tolist() == [-0.5, 0.5]
-    answer = next(line for line in axes.get_lines() if "49 days" in str(line.get_label()))
+    assert axes.get_xticks().tolist() == [0, 1, 2, 3, 4, 5]
+    assert [text.get_text() for text in axes.get_xticklabels()] == [str(s) for s in steps]
+    for reach in (p for p in axes.patches if isinstance(p, StepPatch)):
+        assert reach.get_data().values.tolist() == [20, 10, 40, 49, 49, 49]
+        assert reach.get_data().edges.tolist() == borders[0, :, 0].tolist()
+    answer = lines_of(axes)["the answer: 49 days back"]
     assert set(answer.get_ydata()) == {49}
-    reach = next(line for line in axes.get_lines() if "reach" in str(line.get_label()))
-    assert list(reach.get_ydata()) == [20, 10, 6]
-    for words in ("training step", "days back", "49 days"):
-        assert words in texts(figure)
+    # Where the reach is the answer, both show.
+    assert reach.get_label() == "reach: 1% of lag 0"
+    assert reach.get_zorder() > answer.get_zorder()
+    assert reach.get_linewidth() < answer.get_linewidth() / 2
+    assert axes.get_ylim()[1] > 50.5  # room above it
+    for words in ("a: rnn on recall", "explodes", "training step", "days back", "not measured"):
+        assert words in said(figure)
+    assert "exactly 0" not in said(figure)
+    assert covers_nothing(figure)
+
+
+def test_the_heatmaps_scale_is_the_same_in_every_run() -> None:
+    for slope in (-20.0, -0.001, 0.0, 5.0):
+        figure = heatmap_figure("a", {0: slope * LAGS, 9: slope * LAGS}, None)
+        mesh = figure.axes[0].collections[0]
+        assert mesh.get_clim() == (-12, 12)
+        assert isinstance(mesh.colorbar, Colorbar)
+        assert mesh.colorbar.extend == "both"
+        low, middle, high = (np.array(mesh.cmap(mesh.norm(value))) for value in (-6, 0, 6))
+        assert low[2] > low[0]  # blue vanishes
+        assert middle[:3].min() > 0.95  # white holds
+        assert high[0] > high[2]  # red explodes
+
+
+def test_every_grey_of_the_heatmap_is_explained() -> None:
+    dead = torch.where(LAGS < 20, -0.05 * LAGS, -math.inf)
+    course = {0: -0.1 * LAGS, 5: dead, 9: torch.full_like(LAGS, math.nan)}
+    figure = heatmap_figure("a", course, 49, "", 31)
+    axes = figure.axes[0]
+    cells = np.ma.masked_invalid(axes.collections[0].get_array())
+    assert cells.mask[:, 0].sum() == 0
+    assert cells.mask[:, 1].tolist() == [False] * 20 + [True] * 30
+    assert cells.mask[:, 2].all()
+    zeros = np.ma.filled(axes.collections[1].get_array(), False)
+    assert zeros[:, 1].tolist() == cells.mask[:, 1].tolist()
+    assert zeros[:, [0, 2]].sum() == 0
+    assert axes.get_xlim()[1] > 2.5  # room for what came after the last probe
+    greys = {patch.get_label(): patch.get_facecolor() for patch in figure.legends[0].get_patches()}
+    assert {"not measured", "exactly 0", "diverged at step 31"} == set(greys)
+    assert len(set(greys.values())) == 3
+    assert same_color(greys["not measured"], axes.get_facecolor())
+    assert same_color(greys["exactly 0"], axes.collections[1].to_rgba(1.0))
+    finite = heatmap_figure("a", {0: course[0], 5: course[0]}, 49, "", 31)
+    assert "diverged at step 31" in [text.get_text() for text in finite.legends[0].get_texts()]
+    reach = next(patch for patch in axes.patches if isinstance(patch, StepPatch))
+    assert np.isnan(reach.get_data().values).tolist() == [False, False, True]
 
 
 def test_they_draw_whatever_was_measured() -> None:
-    """A single day, a single probe, exact zeros everywhere, hundreds of decades."""
+    """A single day, a single probe, exact zeros everywhere, hundreds of decades, odd names."""
     for decay, lags in ((0.3, 2000), (-0.3, 2000), (-1.0, 1), (0.0, 2), (-math.inf, 30)):
         log10 = torch.full((3, lags), -math.inf).double()
         if math.isfinite(decay):
             log10 = decay * torch.arange(lags).double().expand(3, -1)
-        one = Probed(0, {"state": profile(log10)})
+        one, name = Probed(0, {"state": profile(log10)}), r"$\nope$ a_b^c {% $"
         for figure in (
-            profile_figure("a", one, one, None, decay if math.isfinite(decay) else None),
-            heatmap_figure("b", {0: log10[0]}, None),
-            heatmap_figure("b", {0: log10[0], 5: log10[0]}, 7),
+            profile_figure(name, one, one, None, decay if math.isfinite(decay) else None, name),
+            heatmap_figure(name, {0: log10[0]}, None, name, 0),
+            heatmap_figure(name * 5, {0: log10[0], 5: log10[0]}, 7),
+            heatmap_figure("b", dict.fromkeys(range(600), log10[0]), 7),
         ):
             assert png_size(figure) == tuple(figure.canvas.get_width_height())
-
-
-def png_size(figure: Figure) -> tuple[int, int]:
-    import io
-
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return struct.unpack(">II", file.getvalue()[16:24])
 
 
 def test_no_pyplot() -> None:
     modules = "statland.gradients.figures, statland.report.figures"
     code = f"import sys, {modules}; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_only_drawing_imports_matplotlib() -> None:
+    code = (
+        "import sys, statland.gradients as g; before = 'matplotlib' in sys.modules; "
+        "g.profile_figure; print(before, 'matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
