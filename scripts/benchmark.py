@@ -1,6 +1,6 @@
 """Time the bench against the plain PyTorch that it replaces; print tables, write one CSV.
 
-All on one thread, subnormal numbers counted as 0 for both sides, as in training. Takes about four
+All on one thread, subnormal numbers counted as 0 for both sides, as in training. Takes about six
 minutes.
 """
 
@@ -11,20 +11,22 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from statland import benchmark
-from statland.training.build import prepare_process
+from statland.benchmark import recurrence, runs
+from statland.benchmark.timing import geometric_mean
+from statland.training.device import prepare_process
 
 TABLES = {
-    "hand-written RNN, forward and backward": lambda s: benchmark.hand_written_rnn(10 * s),
-    "ragged histories, forward and backward": lambda s: benchmark.padded_and_packed(5 * s),
-    "one training step, 50 days, 32 companies, 32 units": lambda s: benchmark.recorded_training(
+    "hand-written RNN, forward and backward": lambda s: recurrence.hand_written_rnn(10 * s),
+    "ragged histories, forward and backward": lambda s: recurrence.padded_and_packed(5 * s),
+    "one training step, 50 days, 32 companies, 32 units": lambda s: runs.recorded_training(
         steps=1000, rounds=max(1, round(7 * s))
     ),
-    "probes, 32 companies, 32 units, at the default probe_every": lambda s: benchmark.probing(
-        2 * s
+    "probes, 32 companies, 32 units, of a default run": lambda s: runs.probing(2 * s),
+    "start-up": lambda s: runs.start_up(rounds=max(1, round(5 * s))),
+    "the command, from start to end, all recorded and drawn": lambda s: runs.whole_command(
+        rounds=max(1, round(3 * s))
     ),
-    "start-up": lambda s: benchmark.start_up(rounds=max(1, round(5 * s))),
-    "peak memory at 1000 days, 32 companies, 64 units": lambda s: benchmark.peak_memory(),
+    "peak memory at 1000 days, 32 companies, 64 units": lambda s: recurrence.peak_memory(),
 }
 
 
@@ -56,8 +58,7 @@ def show(console: Console, title: str, frame: pd.DataFrame) -> None:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
     if len(frame) > 1:
         means = [
-            f"{benchmark.geometric_mean(frame[name]):.3g}" if " / " in name else ""
-            for name in frame.columns
+            f"{geometric_mean(frame[name]):.3g}" if " / " in name else "" for name in frame.columns
         ]
         table.add_section()
         table.add_row(*["geometric mean", *means[1:]], style="bold")
