@@ -13,7 +13,8 @@ from rich.console import Console
 
 from statland.command.compose import overrides_of_job
 from statland.records.lock import held
-from statland.training.run import Prepared, execute
+from statland.training.prepare import Prepared
+from statland.training.run import execute
 
 
 def execute_logged(

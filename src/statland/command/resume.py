@@ -14,7 +14,7 @@ from statland.records.identity import NAME, Identity, parse_identity, read_ident
 from statland.records.lock import held
 from statland.settings import SettingError, flatten
 from statland.training.config import KEPT, MACHINE, Settings, check, difference
-from statland.training.run import prepare
+from statland.training.prepare import prepare
 
 
 def resume(settings: Settings, choices: Mapping[str, str], typed: Sequence[str]) -> None:

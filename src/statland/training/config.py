@@ -80,6 +80,11 @@ def without_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in MACHINE}
 
 
+def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that tell results apart, as flat keys."""
+    return {k: v for k, v in flatten(settings).items() if k not in NOT_HYPERPARAMETERS}
+
+
 def difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """The first setting in which two runs differ, as key and both values; None where none does."""
     ours, theirs = flatten(without_machine(now)), flatten(without_machine(earlier))

@@ -6,9 +6,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 import yaml
 from rich.console import Console
 
@@ -19,28 +18,20 @@ from statland.records.identity import NAME, Identity, write_identity
 from statland.records.lock import held
 from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
-from statland.records.summary import finite_json
-from statland.settings import SettingError, flatten
+from statland.settings import SettingError
 from statland.training import screen
-from statland.training.build import Built, build
-from statland.training.config import KEPT, NOT_HYPERPARAMETERS, Settings, without_machine
-from statland.training.device import device_of, prepare_process, seed_step
+from statland.training.build import Built
+from statland.training.config import KEPT, Settings, hyperparameters
+from statland.training.device import seed_step
 from statland.training.evaluation import baselines, evaluate, skill
 from statland.training.fit import Diverged, Step, fit
+from statland.training.prepare import Prepared, prepare
 from statland.training.resume import resume_point
 from statland.training.step_log import StepLog
 from statland.training.stopping import Interrupted, signals_to
 from statland.training.watch import GradientWatch
 
 log = logging.getLogger(__name__)
-
-
-class Prepared(NamedTuple):
-    """A run that can begin: nothing of it has been written yet."""
-
-    settings: Settings
-    identity: Identity
-    built: Built
 
 
 def run(
@@ -58,15 +49,6 @@ def run(
     where a setting cannot be or the folder holds another run.
     """
     return execute(prepare(settings, choices), folder, console, resume)
-
-
-def prepare(settings: Settings, choices: Mapping[str, str]) -> Prepared:
-    """Seed, and build what the settings name. Raises SettingError where that cannot be."""
-    prepare_process(settings["threads"])
-    torch.manual_seed(settings["seed"])
-    built = build(settings, device_of(settings["device"]))
-    plain = finite_json(without_machine(settings))
-    return Prepared(settings, Identity(plain, dict(built.market.fingerprint), dict(choices)), built)
 
 
 def execute(
@@ -113,15 +95,10 @@ class Run:
         self.held_out = [b.to(self.device, self.dtype) for b in self.market.validation()]
         self.validation: dict[str, float | None] = {}
         self.steps = StepLog(recorder, dict(self.model.named_parameters()), settings["log_every"])
+        name = f"{self.choices['model']} on {self.choices['data']}"
+        every, steps = settings["probe_every"], settings["steps"]
         self.watch = GradientWatch(
-            f"{self.choices['model']} on {self.choices['data']}",
-            self.model,
-            self.held_out,
-            self.market.span,
-            recorder,
-            console,
-            settings["probe_every"],
-            settings["steps"],
+            name, self.model, self.held_out, self.market.span, recorder, console, every, steps
         )
         self.start = self.lost = 0  # where fit begins; steps running whose loss was not finite
         # What a longer run goes on from: without the rows that only the last step has.
@@ -132,10 +109,8 @@ class Run:
         """Train, measure, and write the run folder; return the summary."""
         if self.start == 0:
             text = yaml.safe_dump(self.identity.settings, sort_keys=False)
-            self.recorder.hyperparameters(self._hyperparameters(), text)
-        for note in self.market.notes:
-            self.console.print(note, highlight=False, soft_wrap=True)
-            log.info(note)
+            self.recorder.hyperparameters(self.choices | hyperparameters(self.settings), text)
+        screen.print_notes(self.console, self.market.notes)
         status = "failed"
         with signals_to(self._ask_to_stop):
             try:
@@ -159,19 +134,13 @@ class Run:
 
     def train(self) -> str:
         """Fit the model, recording as it goes; return the status."""
-        status, steps = "completed", self.settings["steps"]
+        status, steps, clip_norm = "completed", self.settings["steps"], self.settings["clip_norm"]
         self.steps.seconds = time.perf_counter()
         with screen.Bar(self.console, self.choices["model"], steps) as bar:
             try:
-                for step in fit(
-                    self.model,
-                    self._train_batch,
-                    self.optimizer,
-                    steps,
-                    self.settings["clip_norm"],
-                    self.start,
-                    self.lost,
-                ):
+                start = (self.start, self.lost)
+                made = fit(self.model, self._train_batch, self.optimizer, steps, clip_norm, *start)
+                for step in made:
                     self.steps.record_update()
                     self._save_if_due(step)
                     self._record_step(step, bar)
@@ -192,7 +161,7 @@ class Run:
         self.steps.add(step)
         is_due = self.steps.is_due(step.index)
         if not is_due and step.index == self.settings["steps"] - 1:
-            self.longer = {"sizes": self.recorder.sizes(), "log": self.steps.state()}
+            self.longer = self.steps.point()
         if is_due or step.index == self.settings["steps"] - 1:
             bar.show(step, self.validation["mse"], self.steps.record_full(step))
 
@@ -200,7 +169,7 @@ class Run:
         """Write what is left to be written of the steps, and the last resume point."""
         self.steps.record_update()
         if self.longer is None:
-            self.longer = {"sizes": self.recorder.sizes(), "log": self.steps.state()}
+            self.longer = self.steps.point()
         self.steps.flush()
         if status == "completed" and self.settings["checkpoint_every"] is not None:
             self._save(self.lost)
@@ -256,11 +225,6 @@ class Run:
         others = {f"score/{n}": value for n, value in self.validation.items() if n != "mse"}
         self.recorder.scalars(updates, {"loss/validation": scores["mse"], **others})
         log.info("after %d updates: %s", updates, self.validation)
-
-    def _hyperparameters(self) -> dict[str, Any]:
-        """The settings as flat keys, the choices among them."""
-        flat = flatten(self.settings)
-        return self.choices | {k: v for k, v in flat.items() if k not in NOT_HYPERPARAMETERS}
 
     def _summary(self, status: str, seconds: float) -> dict[str, Any]:
         tally = self.steps.tally

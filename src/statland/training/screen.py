@@ -1,6 +1,7 @@
 """What a person sees while a run goes on, and when it is done."""
 
 import json
+import logging
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ from statland.batch import Batch
 from statland.data.base import EXACT, Market
 from statland.training.fit import Step
 from statland.training.step_log import Tally
+
+log = logging.getLogger(__name__)
 
 # The charts that tell the story, pinned first in the link to TensorBoard.
 STORY = (
@@ -70,6 +73,13 @@ class Bar(Progress):
             gradient_norm=short(step.gradient_norm),
             speed=f"{speed:.0f}",
         )
+
+
+def print_notes(console: Console, notes: Sequence[str]) -> None:
+    """Print, and log, what a market has to say of its data."""
+    for note in notes:
+        console.print(note, highlight=False, soft_wrap=True)
+        log.info(note)
 
 
 def print_result(

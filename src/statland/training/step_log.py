@@ -81,6 +81,10 @@ class StepLog:
             "clipped": self.clipped,
         }
 
+    def point(self) -> dict[str, Any]:
+        """Where a longer run takes the records up: the sizes of the files, and `state`."""
+        return {"sizes": self.recorder.sizes(), "log": self.state()}
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
         self.tally = Tally(**state["tally"])
