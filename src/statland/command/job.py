@@ -25,7 +25,7 @@ from statland.command.folders import remove_new
 from statland.command.logged import execute_logged, logging_to
 from statland.command.mistakes import end_if_disk_is_full, refusals_in_one_line
 from statland.command.resume import resume
-from statland.command.sweep import ENDED, Progress, place, run_of, without_run
+from statland.command.sweep import ENDED, Progress, place, run_of, runs_in, without_run
 from statland.records.lock import FolderTaken, held
 from statland.records.summary import read_summary, write_summary
 from statland.settings import SettingError
@@ -82,6 +82,7 @@ def job_of_sweep(config: DictConfig, sweep: Path, name: str) -> None:
             return
         if config.get("probe_every") is not None:
             importlib.import_module("statland.gradients.figures")  # once, not in every child
+        runs_in(sweep)  # likewise: a child has read what its parent has
         status = run_in_child(work)
         if status in INTERRUPTED:
             raise Interrupted(abs(status) if status > 0 else 128 - status)

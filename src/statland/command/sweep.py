@@ -156,9 +156,10 @@ _read: dict[Path, tuple[int, Identity]] = {}
 def _failed_before(sweep: Path, identity: Identity) -> Path | None:
     """The folder of a job of these settings that failed before it began."""
     for path in sorted(sweep.glob("*/summary.json")):
+        if (path.parent / "run.json").exists():
+            continue
         summary = read_summary(path.parent) or {}
-        is_ours = without_machine(summary.get("config", {})) == identity.settings
-        if is_ours and not (path.parent / "run.json").exists():
+        if without_machine(summary.get("config", {})) == identity.settings:
             return path.parent
     return None
 

@@ -97,7 +97,7 @@ class StepLog:
         level = log10(step.gradient_norm)
         is_due = (
             step.index < FIRST
-            or step.index % self.log_every == 0
+            or self.is_due(step.index)
             or step.skipped
             or abs(level - self.level) >= MOVED
         )
