@@ -40,6 +40,8 @@ DPI = 130
 # Points wide, in turn: of coincident curves the thinner lies on top.
 WIDTHS = (3.0, 1.9, 1.0)
 
+RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 # Distance between two markers of a curve, as a share of the panel's diagonal.
 SPACING = 0.3
 
@@ -193,8 +195,8 @@ def label_powers(axes: Axes) -> None:
 
 
 def power(exponent: float, _: object = None) -> str:
-    """A tick label: ten to this power."""
-    return f"$10^{{{exponent:g}}}$"
+    """A tick label: ten to this power. A formula would take matplotlib's parser 10 ms each."""
+    return "10" + f"{exponent:g}".translate(RAISED)
 
 
 def plain(text: str, width: int | None = None) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ from statland.settings import SettingError
 
 if TYPE_CHECKING:  # importing it takes a second that no run should wait for before it trains
     from matplotlib.figure import Figure
+
+# Scalars are handed on together, so often at least: each by itself would wake TensorBoard's writer,
+# and ask the system to write, hundreds of times a second.
+HAND_ON_SECONDS = 0.1
 
 # Largest float32: TensorBoard's scalars are no wider. The plain value is in metrics.csv.
 FLOAT32_MAX = 3.4028234663852886e38
@@ -60,12 +65,15 @@ class Recorder:
         self._events = SummaryWriter(str(folder), purge_step=step or None)
         assert self._events.file_writer is not None
         self._write: Callable[[Summary, int], None] = self._events.file_writer.add_summary
+        # Scalars that wait to be written, a step and its values each, and since when.
+        self._waiting: list[tuple[int, dict[str, float]]] = []
+        self._handed_on = -math.inf
 
     def sizes(self) -> dict[str, int]:
         """Bring all that was recorded to the disk; the size of each file, in bytes."""
+        self._hand_on()
         self._events.flush()
-        for file in (self._file, self._flow_file):
-            file.flush()
+        self._flow_file.flush()
         found = {}
         for path in [self.folder / METRICS, self.folder / FLOW, *self.folder.glob(EVENTS)]:
             with path.open("rb") as file:
@@ -87,12 +95,21 @@ class Recorder:
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Write scalars of one step, as one TensorBoard event; None is left out."""
         present = {tag: float(value) for tag, value in values.items() if value is not None}
-        event = Summary(
-            value=[Summary.Value(tag=t, simple_value=showable(t, v)) for t, v in present.items()]
-        )
-        self._write(event, step)
-        self._rows.writerows((step, tag, repr(value)) for tag, value in present.items())
+        self._waiting.append((step, present))
+        if time.perf_counter() - self._handed_on > HAND_ON_SECONDS:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Write the scalars that wait, to both files."""
+        for step, values in self._waiting:
+            event = Summary(
+                value=[Summary.Value(tag=t, simple_value=showable(t, v)) for t, v in values.items()]
+            )
+            self._write(event, step)
+            self._rows.writerows((step, tag, repr(value)) for tag, value in values.items())
+        self._waiting.clear()
         self._file.flush()
+        self._handed_on = time.perf_counter()
 
     def flow(self, step: int, profiles: Mapping[str, Profile]) -> None:
         """Write profiles of the gradient flow, by quantity, to gradient_flow.csv: a row a lag."""
@@ -136,6 +153,7 @@ class Recorder:
 
     def close(self) -> None:
         """Flush and close all files."""
+        self._hand_on()
         self._file.close()
         self._flow_file.close()
         self._events.close()
