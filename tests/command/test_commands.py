@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
+from forked import run_script
 
 # The root README first: what it makes, the others may look at.
 READMES = ("README.md", "configs/experiment/README.md", "scripts/README.md")
@@ -30,7 +31,7 @@ def python(
 
 
 def train(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return python(str(ROOT / "scripts/train.py"), *arguments, folder=folder)
+    return run_script("train.py", *arguments, folder=folder)
 
 
 def test_a_run_and_its_folder(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, ran, same_run
+from forked import run_script
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 SMALL = ("data.max_days=8", "log_every=5", "validate_every=30", "probe_every=40")
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts/train.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return run_script("train.py", *arguments, folder=folder)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from forked import run_script
 
 
 def names(group: str) -> list[str]:
@@ -150,6 +151,8 @@ def typed(
     (folder / "prices").mkdir()
     (folder / "prices/a.csv").write_text("Date,Close\n2020-01-02,-1\n")
     (folder / "empty").mkdir()
+    if env is None and preexec_fn is None:
+        return run_script("train.py", *arguments.split(), folder=folder)
     command = [sys.executable, str(ROOT / "scripts/train.py"), *arguments.split()]
     return subprocess.run(
         command,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, built, same_run, settings_of
+from forked import run_script
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from statland.command.sweep import LONGEST, name_pattern
@@ -23,6 +24,8 @@ TINY = ("steps=2", "data.max_days=6", "probe_every=null")
 
 
 def sweep(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    if not any("joblib" in argument for argument in arguments):
+        return run_script("train.py", "-m", *arguments, folder=folder)
     command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *arguments]
     # As from a terminal: a launcher's workers must not inherit what pytest set.
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}

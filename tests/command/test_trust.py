@@ -3,11 +3,11 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from forked import run_script
 
 OWN = ROOT / "tests/two_files"
 INIT = '''\
@@ -24,8 +24,7 @@ def sleepy(model, share):
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config-dir", "mine", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return run_script("train.py", "--config-dir", "mine", *arguments, folder=folder)
 
 
 @pytest.fixture

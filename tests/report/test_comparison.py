@@ -4,14 +4,14 @@ import json
 import math
 import re
 import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, ran
+from conftest import ran
+from forked import run_script
 from run_folders import LOSSES, made, made_all
 from scipy import stats
 
@@ -132,8 +132,7 @@ def test_a_grid_keeps_what_diverged(tmp_path: Path) -> None:
 
 def compared(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """What scripts/compare.py prints into a pipe."""
-    command = [sys.executable, str(ROOT / "scripts/compare.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_script("compare.py", *map(str, arguments), folder=Path.cwd())
 
 
 def test_the_command_writes_tables_figures_and_one_page(folder: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, ran, same_run
+from forked import run_script
 
 from statland.records import checkpoint
 from statland.records.checkpoint import CheckpointError, State
@@ -36,9 +37,8 @@ def start(folder: Path, *arguments: str, **more: object) -> subprocess.Popen[str
 
 
 def finished(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    with start(folder, *arguments) as process:
-        out, err = process.communicate(timeout=300)
-        return process.returncode, out, err
+    done = run_script("train.py", *arguments, folder=folder)
+    return done.returncode, done.stdout, done.stderr
 
 
 def wait_for(path: Path, words: str, process: subprocess.Popen[str]) -> None:
@@ -287,6 +287,7 @@ def held(tmp_path: Path) -> Iterator[Path]:
     with start(tmp_path, *command) as process:
         wait_for(tmp_path / "a/metrics.csv", "\n50,", process)
         process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # it has stopped
         yield tmp_path / "a"
         process.send_signal(signal.SIGCONT)
         process.communicate(timeout=120)

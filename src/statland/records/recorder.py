@@ -22,8 +22,8 @@ from statland.settings import SettingError
 if TYPE_CHECKING:  # importing it takes a second that no run should wait for before it trains
     from matplotlib.figure import Figure
 
-# Scalars are handed on together, so often at least: each by itself would wake TensorBoard's writer,
-# and ask the system to write, hundreds of times a second.
+# Scalars that can wait are handed on together, so often at most: each by itself would wake
+# TensorBoard's writer, and ask the system to write, hundreds of times a second.
 HAND_ON_SECONDS = 0.1
 
 # Largest float32: TensorBoard's scalars are no wider. The plain value is in metrics.csv.
@@ -92,11 +92,13 @@ class Recorder:
         self._write(start, 0)
         self.text("settings", f"```yaml\n{text}```")
 
-    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+    def scalars(
+        self, step: int, values: Mapping[str, float | None], can_wait: bool = False
+    ) -> None:
         """Write scalars of one step, as one TensorBoard event; None is left out."""
         present = {tag: float(value) for tag, value in values.items() if value is not None}
         self._waiting.append((step, present))
-        if time.perf_counter() - self._handed_on > HAND_ON_SECONDS:
+        if not can_wait or time.perf_counter() - self._handed_on > HAND_ON_SECONDS:
             self._hand_on()
 
     def _hand_on(self) -> None:

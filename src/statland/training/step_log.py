@@ -129,6 +129,7 @@ class StepLog:
                 **{f"norm_of_parameter_log10/{n}": log10(norm) for n, norm in norms.items()},
                 "speed/steps_per_second": speed,
             },
+            can_wait=True,
         )
         if self.waiting:  # a last step that is not due by itself is recorded all the same
             self.waiting[-1] = self.waiting[-1]._replace(is_due=True)
@@ -141,7 +142,7 @@ class StepLog:
         if self.before is not None:
             ratios = update_ratios(self.before, self.parameters)
             tagged = {f"update_ratio/{name}": ratio for name, ratio in ratios.items()}
-            self.recorder.scalars(self.tally.updates - 1, tagged)
+            self.recorder.scalars(self.tally.updates - 1, tagged, can_wait=True)
             self.before = None
 
     def flush(self) -> None:
@@ -156,4 +157,4 @@ class StepLog:
                 "loss/train": row.loss,
                 "norm/total": row.norm,
             }
-            self.recorder.scalars(row.step, values)
+            self.recorder.scalars(row.step, values, can_wait=True)
