@@ -406,3 +406,34 @@ def test_launchers(launcher: str, tmp_path: Path) -> None:
     for summary in (tmp_path / "basic/runs/s").glob("*/summary.json"):
         theirs = json.loads((folder / summary.parent.name / "summary.json").read_text())
         assert theirs["validation"] == json.loads(summary.read_text())["validation"]
+
+
+def test_for_model_sets_what_was_not_typed(tmp_path: Path) -> None:
+    """A preset's sizes of single models: each family has its own, its variants share it."""
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/sizes.yaml").write_text(
+        "# @package _global_\nfor_model: {lstm: {hidden_size: 3}, rnn: {num_layers: 2}}\n"
+    )
+    preset = ("--config-dir", "mine", "experiment=sizes", *TINY, "runs_dir=.", "sweep=s")
+    done = sweep(tmp_path, *preset, "model=lstm,lstm_chrono,rnn,rnn_cell")
+    assert done.returncode == 0, done.stderr
+    sizes = {
+        folder.name: {key: folder_settings["model"][key] for key in ("hidden_size", "num_layers")}
+        for folder in (tmp_path / "s").glob("*/")
+        if (folder_settings := read_identity(folder).settings)
+    }
+    small, default = {"hidden_size": 3, "num_layers": 1}, {"hidden_size": 32, "num_layers": 1}
+    assert sizes == {
+        "lstm": small,
+        "lstm_chrono": small,
+        "rnn": default | {"num_layers": 2},
+        "rnn_cell": default,
+    }
+    again = sweep(tmp_path, *preset, "model=lstm,rnn", "model.hidden_size=4,5")
+    assert again.returncode == 0, again.stderr
+    for folder in (tmp_path / "s").glob("*size=4"):
+        assert read_identity(folder).settings["model"]["hidden_size"] == 4
+    assert len(list((tmp_path / "s").glob("*/run.json"))) == 8
+    resumed = run_script("train.py", "resume=s/lstm", "steps=3", folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "goes on with its own settings" not in resumed.stdout

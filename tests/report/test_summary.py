@@ -10,7 +10,12 @@ from run_folders import LOSSES, made, made_all
 from statland.records.results import step_solved
 from statland.report import load
 from statland.report.groups import group
-from statland.report.summary import proportion_interval, reach_predicts_solved, summarise
+from statland.report.summary import (
+    predictions_by_contestant,
+    proportion_interval,
+    reach_predicts_solved,
+    summarise,
+)
 from statland.report.tables import by_market, for_screen, format_summary
 
 
@@ -91,6 +96,12 @@ def test_reach_against_solved_is_counted(tmp_path: Path) -> None:
     counts = reach_predicts_solved(group(load(tmp_path)).runs)
     assert counts.loc["gradient reaches the answer"].to_dict() == {"solved": 2, "not solved": 2}
     assert counts.loc["gradient falls short"].to_dict() == {"solved": 1, "not solved": 2}
+    made(tmp_path / "lstm", "lstm", 10, 0, 0.001, reach=2)
+    by_model = predictions_by_contestant(group(load(tmp_path)).runs).to_dict("split")
+    assert by_model["columns"][1:] == [
+        "runs", "as predicted", "reaches, not solved", "falls short, solved"
+    ]  # fmt: skip
+    assert by_model["data"] == [["lstm", 1, 0, 0, 1], ["rnn", 7, 4, 2, 1]]
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

@@ -1,6 +1,6 @@
 """From Hydra's config to plain, resolved settings: below command/ nothing knows OmegaConf."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,15 +13,36 @@ from statland.settings import SettingError
 GROUPS = ("model", "model/init", "data", "optimizer")
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The config as plain values, interpolations resolved. Raises SettingError where they can't."""
+def plain(config: DictConfig, typed: Iterable[str] | None = None) -> dict[str, Any]:
+    """The config as plain values, interpolations resolved. Raises SettingError where they can't.
+
+    `typed` are the overrides that made it, by default those of the Hydra job in progress.
+    """
+    if typed is None:
+        typed = overrides_of_job() if HydraConfig.initialized() else ()
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise SettingError(str(error).splitlines()[0]) from error
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    settings = {str(key): value for key, value in values.items()}
+    _set_for_model(settings, {override.split("=")[0] for override in typed})
+    return settings
+
+
+def _set_for_model(settings: dict[str, Any], typed: Container[str]) -> None:
+    """Let what for_model says of this model take effect, but for keys that were typed.
+
+    A preset that compares models of one size says there how wide each is.
+    """
+    for_model, model = settings.pop("for_model", None) or {}, settings.get("model")
+    if not isinstance(for_model, Mapping) or not isinstance(model, dict):
+        raise SettingError(f"for_model is {for_model!r}; allowed: {{NAME: {{KEY: VALUE}}}}")
+    name = str(model.get("_target_")).split(".")[-2:][0]
+    for key, value in (for_model.get(name) or {}).items():
+        if f"model.{key}" not in typed:
+            model[key] = value
 
 
 def as_far_as_resolved(config: DictConfig) -> dict[str, Any]:

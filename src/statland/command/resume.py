@@ -83,7 +83,7 @@ def differences_elsewhere(folder: Path, identity: Identity) -> list[str]:
     try:
         typed = yaml.safe_load((folder / ".hydra/overrides.yaml").read_text(encoding="utf-8"))
         groups = [f"{group}={identity.choices[group]}" for group in GROUPS[:1]]
-        now = plain(compose("train", [*groups, *typed]))
+        now = plain(compose("train", [*groups, *typed]), typed)
         if found := difference(now | {"steps": identity.settings["steps"]}, identity.settings):
             lines.append(f"configs/ would give the run another {found}")
     except Exception:  # whatever a copy for people to read may hold

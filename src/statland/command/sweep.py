@@ -90,7 +90,7 @@ def jobs_of(overrides: list[Override], of_hydra: list[str]) -> Iterator[Settings
             try:
                 for value in values:
                     OmegaConf.update(job, value.key_or_group, value.value(), merge=True)
-                yield plain(job)
+                yield plain(job, [f"{key}=" for key in (*composed, *updated)])
             except SettingError as error:
                 yield error
             except OmegaConfBaseException as error:  # the key is not there: Hydra says so too

@@ -45,7 +45,9 @@ class Measured(NamedTuple):
     """The gradient flow of one moment of training, and what goes with it."""
 
     profiles: dict[str, Profile]  # by quantity: state, its parts where it has several, x
-    gradient: dict[str, Any]  # decay_per_day, first_to_last, reach_days, reach_is_bounded
+    gradient: dict[
+        str, Any
+    ]  # of which quantity: decay_per_day, first_to_last, reach_days, reach_is_bounded
     scalars: dict[str, float]  # by TensorBoard tag
 
 
@@ -118,6 +120,7 @@ def _summary(flow: Flow, profiles: Mapping[str, Profile], quantity: str) -> dict
     reach_inputs, inputs_bounded = reach_days(profiles["x"].median)
     change = first_to_last(flow.log10[quantity])
     return {
+        "quantity": quantity,
         "verdict": word(change),
         "decay_per_day": decay_per_day(profiles[quantity].median),
         "first_to_last": change,

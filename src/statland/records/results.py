@@ -130,6 +130,9 @@ def _read(folder: Path) -> dict[str, Any]:
         # By the inputs, which every model has, so that families can be put side by side.
         row[f"reach_{when}"] = _float(found.get("reach_inputs_days"))
         row[f"reach_{when}_is_bounded"] = found.get("reach_inputs_is_bounded", True)
+        of_state = found.get("quantity") == "state"
+        row[f"reach_state_{when}"] = _float(found.get("reach_days") if of_state else None)
+        row[f"reach_state_{when}_is_bounded"] = found.get("reach_is_bounded", True)
         row[f"verdict_{when}"] = found.get("verdict") or "-"
         row[f"decay_{when}"] = _float(found.get("decay_per_day"))
         row[f"first_to_last_{when}"] = _float(found.get("first_to_last"))

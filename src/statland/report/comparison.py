@@ -9,7 +9,12 @@ from rich.console import Console
 from statland.records.results import curve_of, profiles_of
 from statland.report.groups import Groups, constants, group, left_out
 from statland.report.sentences import MarketVerdict, verdicts
-from statland.report.summary import reach_predicts_solved, summarise, with_known_span
+from statland.report.summary import (
+    predictions_by_contestant,
+    reach_predicts_solved,
+    summarise,
+    with_known_span,
+)
 from statland.report.tables import by_market, for_screen, format_summary, screen_table
 
 if TYPE_CHECKING:
@@ -23,6 +28,7 @@ class Comparison(NamedTuple):
     summary: pd.DataFrame  # summarise's: a row a setting
     verdicts: list[MarketVerdict]
     prediction: pd.DataFrame  # reach_predicts_solved's
+    predictions: pd.DataFrame  # predictions_by_contestant's
 
     @property
     def facts(self) -> list[str]:
@@ -47,6 +53,7 @@ def compare(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = (
         summarise(groups),
         verdicts(groups.runs, groups.pooled),
         reach_predicts_solved(groups.runs),
+        predictions_by_contestant(groups.runs),
     )
 
 
@@ -65,6 +72,8 @@ def show(comparison: Comparison, console: Console) -> None:
     if not comparison.prediction.empty:
         counts = comparison.prediction.reset_index(names="")
         console.print(screen_table(counts, "does the reach before training predict solved runs?"))
+        if len(comparison.predictions) > 1:
+            console.print(screen_table(comparison.predictions))
 
 
 # Figures: all calls of report/figures are below.

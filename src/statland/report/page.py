@@ -94,6 +94,7 @@ def _tables(comparison: Comparison) -> list[str]:
     if not comparison.prediction.empty:
         parts.append("<h2>Does the reach before training predict which runs solve?</h2>")
         parts.append(comparison.prediction.to_html(border=0))
+        parts.append(_table(comparison.predictions))
     return parts
 
 

@@ -38,14 +38,16 @@ def _statistics(counted: pd.DataFrame) -> dict[str, Any]:
         "skill_std": ended["skill"].std(),
         **_solved(counted),
         "gradient": _words(counted),
-        "reach_before": _reach(counted, "before"),
-        "reach_after": _reach(counted, "after"),
+        "reach_before": _reach(counted, "reach_before"),
+        "reach_after": _reach(counted, "reach_after"),
+        "reach_state_before": _reach(counted, "reach_state_before"),
+        "reach_state_after": _reach(counted, "reach_state_after"),
         "span": counted["span"].median(),
         "parameters": counted["parameters"].median(),
         "decay_before": counted["decay_before"].mean(),
         "decay_after": counted["decay_after"].mean(),
         "decay_theory": counted["theory_before"].mean(),
-        "steps_per_second": counted["steps_per_second"].mean(),
+        "ms_per_step": (1000 / counted["steps_per_second"]).mean(),
     }
 
 
@@ -87,6 +89,22 @@ def reach_predicts_solved(runs: pd.DataFrame) -> pd.DataFrame:
     return counts.rename_axis(index=None, columns=None)
 
 
+def predictions_by_contestant(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same, a row a contestant: where the reach was right, and the two ways to be wrong."""
+    known = with_known_span(runs)
+    reaches, solved = known["reach_before"] >= known["span"], known["solved"].astype(bool)
+    counts = pd.DataFrame(
+        {
+            "contestant": known["contestant"],
+            "runs": 1,
+            "as predicted": reaches == solved,
+            "reaches, not solved": reaches & ~solved,
+            "falls short, solved": ~reaches & solved,
+        }
+    )
+    return counts.groupby("contestant", sort=False).sum().astype(int).reset_index()
+
+
 def with_known_span(runs: pd.DataFrame) -> pd.DataFrame:
     """The trained runs that count, of markets with a known span and no exact baseline."""
     known = runs[runs["counts"] & runs["span"].notna() & runs["reach_before"].notna()]
@@ -99,10 +117,10 @@ def _words(runs: pd.DataFrame) -> str:
     return both[0] if both[0] == both[1] else " -> ".join(both)
 
 
-def _reach(runs: pd.DataFrame, when: str) -> str:
+def _reach(runs: pd.DataFrame, column: str) -> str:
     """The median reach over seeds, with a + where it is not bounded."""
-    reaches = runs[f"reach_{when}"].dropna()
+    reaches = runs[column].dropna()
     if reaches.empty:
         return "-"
-    bounded = runs.loc[reaches.index, f"reach_{when}_is_bounded"].astype(bool).all()
+    bounded = runs.loc[reaches.index, f"{column}_is_bounded"].astype(bool).all()
     return f"{reaches.median():g}{'' if bounded else '+'}"

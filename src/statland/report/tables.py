@@ -14,7 +14,7 @@ from statland.report.groups import label
 HEADERS = {
     "validation": "last mse",
     "steps_to_solve": "median steps to solve",
-    "steps_per_second": "steps/s",
+    "ms_per_step": "ms a step",
 }
 
 # What a screen shows beside the rows' settings, the most important first.
