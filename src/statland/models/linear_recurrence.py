@@ -22,10 +22,7 @@ class Sweep(torch.autograd.Function):
     and for an a of all days:   dl/da is the sum of dl/da_t over days and companies
 
     Here dl/dh_t is what reaches day t from above, not from tomorrow, and of complex numbers dl/dh
-    is dl/dRe h + i dl/dIm h, as PyTorch has it: that is what the conjugates come of. The sweep is
-    done on u_t = conj(v_t), so that a real and a complex one read alike:
-
-        u_t = conj(dl/dh_t) + a_{t+1} u_{t+1},  conj(dl/da_t) = u_t h_{t-1}
+    is dl/dRe h + i dl/dIm h, as PyTorch has it: that is where the conjugates come from.
 
     A day at a time, in place: one day's values are in the processor's cache when the next one needs
     them. A parallel scan has more to do and, on a CPU, nothing to gain by it.
@@ -43,26 +40,26 @@ class Sweep(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Sweep from the last day to the first; grad is (T, B, H)."""
         a, h = ctx.saved_tensors
-        u = torch.empty_like(h).copy_(grad.conj())
         is_constant = a.ndim == 1
         at_a = torch.zeros_like(a) if is_constant else torch.empty_like(h)
         if not is_constant:
             at_a[0] = 0  # h_0 = 0
-        a_days, u_days = _by_day(a, len(h)), u.unbind(0)
+        v = torch.empty_like(h).copy_(grad)
+        a_days, v_days = _by_day(a.conj().resolve_conj(), len(h)), v.unbind(0)
         block = max(1, BLOCK_ELEMENTS // h[0].numel())
         for stop in range(len(h), 1, -block):
             start = max(1, stop - block)
             for day in range(stop - 1, start - 1, -1):
-                u_days[day - 1].addcmul_(a_days[day], u_days[day])
-            days, days_before = slice(start, stop), slice(start - 1, stop - 1)
+                v_days[day - 1].addcmul_(a_days[day], v_days[day])
+            today, yesterday = v[start:stop], h[start - 1 : stop - 1].conj()
             if is_constant:
-                at_a += (u[days] * h[days_before]).sum((0, 1))
+                at_a += (today * yesterday).sum((0, 1))
             else:
-                torch.mul(u[days], h[days_before], out=at_a[days])
-        return at_a.conj(), u.conj()
+                torch.mul(today, yesterday, out=at_a[start:stop])
+        return at_a, v
 
 
 def linear_recurrence(a: Tensor, b: Tensor) -> Tensor:
