@@ -100,7 +100,9 @@ def model_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def model(model_name: str) -> SequenceModel:
     """Each model, in float64 and without dropout: small, and of several layers if it can be."""
-    small = applicable(f"model={model_name}", "model.hidden_size=6", "model.num_layers=2")
+    small = applicable(
+        f"model={model_name}", "model.hidden_size=6", "model.num_layers=2", "model.num_heads=3"
+    )
     return built(*small).model.double().eval()
 
 

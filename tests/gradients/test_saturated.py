@@ -13,6 +13,7 @@ from statland.gradients import Recurrence, gradient_flow, profile
 from statland.gradients.activity import activity
 from statland.gradients.probe import measure, probe_batch
 from statland.models.base import unroll
+from statland.models.gru import GRU
 from statland.models.init import default
 from statland.models.lstm import LSTM
 from statland.models.rnn import RNN
@@ -103,6 +104,7 @@ MODULES = {
     "rnn_cell": (RNNCell(1, 1, 1, 1, "tanh", default), "RNN"),
     "rnn": (RNN(1, 1, 1, 1, "tanh", default), "RNN"),
     "lstm": (LSTM(1, 1, 1, 1, default), "LSTM"),
+    "gru": (GRU(1, 1, 1, 1, default), "GRU"),
     "nn.RNN": (nn.RNN(1, 1, batch_first=True), "RNN"),
     "nn.LSTM": (nn.LSTM(1, 1, batch_first=True), "LSTM"),
     "nn.GRU": (nn.GRU(1, 1, batch_first=True), "GRU"),

@@ -9,7 +9,7 @@ from statland.batch import Batch
 from statland.models.base import RecurrentModel, SequenceModel, at_last_day, evaluating, unroll
 from statland.models.init import default
 from statland.models.rnn import RNN
-from statland.models.rnn_cell import NONLINEARITIES, RNNCell, Unroll
+from statland.models.rnn_cell import RNNCell, Unroll
 
 
 def ragged(days: int = 9, companies: int = 6, features: int = 1) -> Batch:
@@ -160,7 +160,7 @@ def test_same_seed_draws_the_weights_of_nn_rnn() -> None:
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("nonlinearity", list(NONLINEARITIES))
+@pytest.mark.parametrize("nonlinearity", RNNCell.nonlinearities)
 @pytest.mark.parametrize("ends", [None, [3, 5, 2]])
 def test_hand_written_backward_against_central_differences(
     nonlinearity: str, ends: list[int] | None
@@ -175,7 +175,7 @@ def test_hand_written_backward_against_central_differences(
     )
 
 
-@pytest.mark.parametrize("nonlinearity", list(NONLINEARITIES))
+@pytest.mark.parametrize("nonlinearity", RNNCell.nonlinearities)
 def test_hand_written_equals_autograd_of_its_cell(nonlinearity: str) -> None:
     model = RNNCell(1, 1, 5, 3, nonlinearity, default).double()
     batch = ragged(days=80)

@@ -58,3 +58,17 @@ def tanh_slope(a: Tensor) -> Tensor:
 def sigmoid_slope(a: Tensor) -> Tensor:
     """The derivative of sigmoid at the pre-activation a."""
     return a.sigmoid() * (-a).sigmoid()
+
+
+def modrelu(a: Tensor, c: Tensor) -> Tensor:
+    """sign(a) relu(|a| + c): of values a (..., H) and a bias c (H,), by whose sign units are off.
+
+    M. Arjovsky, A. Shah and Y. Bengio, "Unitary evolution recurrent neural networks", ICML 2016.
+    """
+    return (a.abs() + c).relu().copysign(a)
+
+
+def modrelu_(a: Tensor, c: Tensor) -> Tensor:
+    """The same in place of a."""
+    size = a.abs().add_(c).relu_()
+    return torch.copysign(size, a, out=a)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from statland.models.activation import sigmoid, tanh
+from statland.models.activation import tanh
 from statland.models.base import RecurrentModel
+from statland.models.gru import gru_day
 from statland.models.lstm import lstm_day
 from statland.models.stacked import last_layer
 
@@ -32,17 +33,8 @@ def one_day(
     if mode == "LSTM":
         return lstm_day(from_x + from_h, *c)[:2]
     if mode == "GRU":
-        return (_gru_day(from_x, from_h, h),)
+        return gru_day(from_x, from_h, h)[:1]
     return (tanh(from_x + from_h) if mode == "RNN_TANH" else torch.relu(from_x + from_h),)
-
-
-def _gru_day(from_x: Tensor, from_h: Tensor, h: Tensor) -> Tensor:
-    """h_t = (1 - z) * n + z * h_{t-1}; from_x and from_h (B, 3 * H) hold the rows of r, z and n."""
-    r_x, z_x, n_x = from_x.chunk(3, dim=1)
-    r_h, z_h, n_h = from_h.chunk(3, dim=1)
-    n = tanh(n_x + sigmoid(r_x + r_h) * n_h)
-    # 1 - z is sigmoid(-a), which is not 0 where z is 1 but for rounding.
-    return sigmoid(-(z_x + z_h)) * n + sigmoid(z_x + z_h) * h
 
 
 class Bare(RecurrentModel):

@@ -151,12 +151,17 @@ def check_sizes(hidden_size: int, num_layers: int) -> None:
     """Raise SettingError where a model of these sizes cannot be, or would not fit into memory."""
     integer("model.hidden_size", hidden_size, 1, 2**14)
     integer("model.num_layers", num_layers, 1, 1000)
-    if num_layers * hidden_size**2 > MOST_WEIGHTS:
-        raise SettingError(
-            f"model.num_layers {num_layers} of model.hidden_size {hidden_size} are "
-            f"{num_layers * hidden_size**2:.2g} recurrent weights; allowed: at most "
-            f"{MOST_WEIGHTS:.2g}"
-        )
+    check_weights(
+        f"model.num_layers {num_layers} of model.hidden_size {hidden_size} are",
+        num_layers * hidden_size**2,
+        "recurrent weights",
+    )
+
+
+def check_weights(sizes: str, count: int, kind: str = "weights") -> None:
+    """Raise SettingError, which begins with the sizes, where so many would not fit into memory."""
+    if count > MOST_WEIGHTS:
+        raise SettingError(f"{sizes} {count:.2g} {kind}; allowed: at most {MOST_WEIGHTS:.2g}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from statland.models.activation import tanh, tanh_slope
+from statland.models.activation import modrelu, modrelu_, tanh, tanh_slope
 from statland.models.base import Pullback, check_sizes
 from statland.models.stacked import Init, StackedModel, side_by_side
 from statland.settings import choice
@@ -23,13 +23,15 @@ NONLINEARITIES: dict[str, tuple[Callable, Callable, Callable | None]] = {
     "tanh": (tanh, torch.tanh_, lambda h: 1 - h * h),
     "relu": (torch.relu, torch.relu_, lambda h: (h > 0).to(h.dtype)),
     "identity": (lambda a: a, lambda a: a, None),
+    "modrelu": (modrelu, modrelu_, lambda h: (h != 0).to(h.dtype)),
 }
 
 # f' by the pre-activation, as the flow needs it: near h = 1 it cannot be told from h any more.
-SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+SLOPES: dict[str, Callable[..., Tensor]] = {
     "tanh": tanh_slope,
     "relu": lambda a: (a > 0).to(a.dtype),
     "identity": torch.ones_like,
+    "modrelu": lambda a, c: (a.abs() + c > 0).to(a.dtype),
 }
 
 # Days are swept back a block at a time, so that a block's gradients stay in the processor's cache
@@ -45,8 +47,9 @@ class Unroll(torch.autograd.Function):
     Then, summed over days:     dl/dW = delta_t h_{t-1}^T,  dl/dU = delta_t x_t^T,  dl/db = delta_t
     and for the layer below:    dl/dx_t = U^T delta_t
 
-    Here dl/dh_t is what reaches day t from above, not from tomorrow. Source: P. Werbos,
-    "Backpropagation through time: what it does and how to do it", Proc. IEEE 78 (1990).
+    dl/dh_t is what reaches day t from above, not from tomorrow; c is the bias that modReLU has of
+    its own, and there dl/dc = sign(h_t) delta_t. Source: P. Werbos, "Backpropagation through time:
+    what it does and how to do it", Proc. IEEE 78 (1990).
     """
 
     @staticmethod
@@ -58,6 +61,7 @@ class Unroll(torch.autograd.Function):
         b: Tensor,
         nonlinearity: str,
         lengths: Tensor | None,
+        *c: Tensor,
     ) -> Tensor:
         """Map x (T, B, F) to all hidden states (T, B, H) or, given lengths, to the last (B, H)."""
         days, companies, features = x.shape
@@ -66,9 +70,9 @@ class Unroll(torch.autograd.Function):
         states = torch.addmm(b, x.reshape(-1, features), U.T).view(days, companies, -1)
         W_T = W.T.contiguous()
         today, *later = states.unbind(0)
-        h = f_(today)
+        h = f_(today, *c)
         for a in later:
-            h = f_(a.addmm_(h, W_T))
+            h = f_(a.addmm_(h, W_T), *c)
         ctx.save_for_backward(x, U, W, states, lengths)
         ctx.nonlinearity = nonlinearity
         if lengths is None:
@@ -84,6 +88,7 @@ class Unroll(torch.autograd.Function):
         slope_of = NONLINEARITIES[ctx.nonlinearity][2]
         grad_x = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
         grad_U, grad_W, grad_b = torch.zeros_like(U), torch.zeros_like(W), U.new_zeros(hidden)
+        grad_c = [U.new_zeros(hidden) for _ in ctx.needs_input_grad[6:]]
         block = max(1, min(days, 64, BLOCK_ELEMENTS // (companies * hidden)))
         delta = states.new_zeros(block + 1, companies, hidden)
         # Days before the youngest company's last get a gradient from tomorrow alone.
@@ -108,6 +113,8 @@ class Unroll(torch.autograd.Function):
             grad_W.addmm_(flat[first * companies :].T, yesterday)
             grad_U.addmm_(flat.T, x[start:stop].reshape(len(flat), -1))
             grad_b += flat.sum(0)
+            if grad_c:
+                grad_c[0] += (today * states[start:stop].sign()).sum((0, 1))
             if grad_x is not None:
                 torch.mm(flat, U, out=grad_x[start:stop].view(len(flat), -1))
             if start < first_end and not delta[0].any():
@@ -115,7 +122,7 @@ class Unroll(torch.autograd.Function):
                 if grad_x is not None:
                     grad_x[:start] = 0
                 break
-        return grad_x, grad_U, grad_W, grad_b, None, None
+        return grad_x, grad_U, grad_W, grad_b, None, None, *grad_c
 
 
 def _from_above(grad: Tensor, lengths: Tensor | None, start: int, stop: int, out: Tensor) -> None:
@@ -150,14 +157,13 @@ class HandWrittenRNN(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Map x (T, B, F) to the top layer's hidden state (B, H) after each company's last day."""
         for layer in range(self.num_layers):
-            is_top = layer == self.num_layers - 1
             x = Unroll.apply(
                 x,
                 getattr(self, f"weight_ih_l{layer}"),
                 getattr(self, f"weight_hh_l{layer}"),
                 getattr(self, f"bias_ih_l{layer}") + getattr(self, f"bias_hh_l{layer}"),
                 self.nonlinearity,
-                lengths if is_top else None,
+                lengths if layer == self.num_layers - 1 else None,
             )
         return x
 
@@ -172,7 +178,7 @@ class RNNCell(StackedModel):
     same numbers and can be differentiated as often as you like.
     """
 
-    nonlinearities = tuple(NONLINEARITIES)
+    nonlinearities: tuple[str, ...] = ("tanh", "relu", "identity")
 
     def __init__(
         self,
@@ -194,6 +200,10 @@ class RNNCell(StackedModel):
         """The module that holds the weights and runs all days."""
         return HandWrittenRNN(input_size, hidden_size, num_layers, nonlinearity)
 
+    def own_bias(self, index: int) -> tuple[Tensor, ...]:
+        """The bias c (H,) that a layer's nonlinearity has of its own: here none has."""
+        return ()
+
     def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
         """One day, written as the equation: (B, F), (B, S) -> (B, S)."""
         return side_by_side([h for _, h in self._layers(x_t, state)])
@@ -206,7 +216,8 @@ class RNNCell(StackedModel):
 
     def pullback(self, x: Tensor, before: Tensor) -> Pullback:
         """The backward equations of `Unroll` for single days, the slopes of all days at once."""
-        slopes = [SLOPES[self.nonlinearity](a) for a, _ in self._layers(x, before)]
+        slope_of, days = SLOPES[self.nonlinearity], self._layers(x, before)
+        slopes = [slope_of(a, *self.own_bias(index)) for index, (a, _) in enumerate(days)]
         layers = list(zip(slopes, self.layers(), strict=True))[::-1]
 
         def pull(day: int, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,12 +237,12 @@ class RNNCell(StackedModel):
         for index, before in enumerate(state.chunk(self.num_layers, dim=-1)):
             w = self.layer(index)
             a = linear(h, w.weight_ih, w.bias_ih) + linear(before, w.weight_hh, w.bias_hh)
-            h = f(a)
+            h = f(a, *self.own_bias(index))
             yield a, h
 
     def linear_recurrence(self) -> Tensor | None:
-        """W, where one layer of identity or ReLU units is active."""
-        is_linear = self.num_layers == 1 and self.nonlinearity in ("identity", "relu")
+        """W, where one layer of units is active whose slope then is 1: all but tanh."""
+        is_linear = self.num_layers == 1 and self.nonlinearity != "tanh"
         return self.layer(0).weight_hh.detach() if is_linear else None
 
     def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:

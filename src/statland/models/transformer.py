@@ -1,0 +1,134 @@
+"""A causal transformer: attention over all days so far, no state.
+
+B companies, T days, F features a day, K outputs, H hidden units, A heads, D = H / A.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from statland.models.base import SequenceModel, at_last_day, check_weights
+from statland.settings import SettingError, integer, number
+
+# The longest wave of the rotations is 2 pi times this many days, the shortest 2 pi.
+BASE = 10_000.0
+
+
+def rotated(vectors: Tensor, first_day: int = 0) -> Tensor:
+    """Turn the vectors (..., T, D) of the days first_day, first_day + 1, ... by their days.
+
+    The plane of the coordinates i and i + D/2 is turned by day * BASE^(-2i/D), so that the product
+    of two days' vectors depends on the days between them and not on the days themselves.
+    J. Su, Y. Lu, S. Pan, A. Murtadha, B. Wen and Y. Liu, "RoFormer: enhanced transformer with
+    rotary position embedding", arXiv:2104.09864 (2021).
+    """
+    days, size = vectors.shape[-2:]
+    # In float64 and on the processor: in float32 an angle of 1000 days would be off by 3e-5.
+    speed = BASE ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+    angle = torch.arange(first_day, first_day + days, dtype=torch.float64)[:, None] * speed
+    cos, sin = angle.cos().to(vectors), angle.sin().to(vectors)  # (T, D / 2)
+    a, b = vectors.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """softmax(q k^T / sqrt(D)) v in each head, q and k turned by their days; no day sees later."""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_projection = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
+        self.out_projection = nn.Linear(hidden_size, hidden_size, bias=False)
+
+    def forward(self, h: Tensor, first_day: int) -> Tensor:
+        """Map (B, T, H) to (B, T, H)."""
+        heads = self.in_projection(h).unflatten(2, (3, self.num_heads, -1))  # (B, T, 3, A, D)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, A, T, D) each
+        q, k = rotated(q, first_day), rotated(k, first_day)
+        mixed = scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out_projection(mixed.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """h + attention(norm(h)), then h + feedforward(norm(h)), with dropout of what is added."""
+
+    def __init__(self, hidden_size: int, num_heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.attention = Attention(hidden_size, num_heads)
+        self.feedforward_norm = nn.LayerNorm(hidden_size)
+        self.feedforward = nn.Sequential(
+            nn.Linear(hidden_size, feedforward), nn.ReLU(), nn.Linear(feedforward, hidden_size)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h: Tensor, first_day: int) -> Tensor:
+        """Map (B, T, H) to (B, T, H)."""
+        h = h + self.dropout(self.attention(self.attention_norm(h), first_day))
+        return h + self.dropout(self.feedforward(self.feedforward_norm(h)))
+
+
+class Transformer(SequenceModel):
+    """`num_layers` blocks of attention and feedforward layer, then a norm and a linear readout.
+
+    h^0_t = W x_t + b,  h^{l+1} = block_l(h^l),  the prediction is C norm(h^L_T) + d
+
+    A. Vaswani et al., "Attention is all you need", NeurIPS 2017: multi-head attention, a ReLU
+    feedforward layer, dropout of what each sublayer adds. The norm stands before each sublayer,
+    as in R. Xiong et al., "On layer normalization in the transformer architecture", ICML 2020, and
+    positions are rotations of queries and keys (see `rotated`), which make up for the one thing
+    that attention does not see: how many days lie between two.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        feedforward: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        check_settings(hidden_size, num_layers, num_heads, feedforward)
+        number("model.dropout", dropout, 0, below=1)
+        self.embedding = nn.Linear(input_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(hidden_size, num_heads, feedforward, dropout) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(hidden_size)
+        self.output = nn.Linear(hidden_size, output_size)
+
+    def forward(self, x: Tensor, lengths: Tensor, first_day: int = 0) -> Tensor:
+        """Predictions (B, K) from x (B, T, F): those of each company's own last day.
+
+        first_day is the number of the first day. Only days between days count, so it changes
+        nothing beyond rounding.
+        """
+        h = self.dropout(self.embedding(x))
+        for block in self.blocks:
+            h = block(h, first_day)
+        return self.output(self.norm(at_last_day(h.transpose(0, 1), lengths)))
+
+
+def check_settings(hidden_size: int, num_layers: int, num_heads: int, feedforward: int) -> None:
+    """Raise SettingError where a transformer of these sizes cannot be."""
+    integer("model.hidden_size", hidden_size, 2, 2**14)
+    integer("model.num_layers", num_layers, 1, 1000)
+    integer("model.num_heads", num_heads, 1)
+    integer("model.feedforward", feedforward, 1, 2**17)
+    # A rotation turns a plane, so a head has an even number of units.
+    if hidden_size % (2 * num_heads):
+        allowed = [str(n) for n in range(1, hidden_size // 2 + 1) if hidden_size % (2 * n) == 0]
+        raise SettingError(
+            f"model.num_heads is {num_heads} of model.hidden_size {hidden_size}; allowed: heads "
+            f"of an even number of units, "
+            + (f"so {', '.join(allowed)}" if allowed else "so an even model.hidden_size")
+        )
+    check_weights(
+        f"model.num_layers {num_layers} of model.hidden_size {hidden_size} and model.feedforward "
+        f"{feedforward} are",
+        num_layers * hidden_size * (4 * hidden_size + 2 * feedforward),
+    )

@@ -1,0 +1,241 @@
+"""The orthogonal recurrence: its matrix, modReLU, and that exp(A) is computed when it has to be."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import built, ran, same_run
+from scipy.linalg import expm
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from statland.gradients import gradient_flow
+from statland.gradients.probe import measure, probe_batch
+from statland.gradients.spectrum import linear_decay, lyapunov_spectrum
+from statland.models.base import at_last_day, unroll
+from statland.models.exprnn import ExpRNN, parameter_of
+from statland.models.init import orthogonal
+from statland.models.rnn_cell import RNNCell, Unroll
+from statland.settings import SettingError
+from statland.training.fit import fit
+
+
+def small(nonlinearity: str = "modrelu", hidden: int = 6, layers: int = 1) -> ExpRNN:
+    return ExpRNN(2, 1, hidden, layers, nonlinearity).double()
+
+
+def scrambled(model: ExpRNN) -> ExpRNN:
+    """Its X drawn afresh, so that W no longer turns planes of two units."""
+    with torch.no_grad():
+        for index in range(model.num_layers):
+            nn.init.normal_(parameter_of(model.recurrence, f"weight_hh_l{index}"))
+    return model
+
+
+def off_orthogonal(W: Tensor) -> float:
+    return (W.T @ W - torch.eye(len(W), dtype=W.dtype)).abs().max().item()
+
+
+def test_w_is_the_exponential_of_a_skew_symmetric_matrix() -> None:
+    model = scrambled(small(layers=2))
+    for index in range(2):
+        X = parameter_of(model.recurrence, f"weight_hh_l{index}").detach().tril()
+        expected = torch.from_numpy(expm((X - X.T).numpy()))
+        assert_close(model.layer(index).weight_hh, expected, rtol=0, atol=1e-12)
+        assert off_orthogonal(expected) < 1e-12
+
+
+def test_w_starts_by_turning_planes() -> None:
+    """Henaff's: by angles from -pi to pi; of an odd number of units the last stays."""
+    W = small(hidden=201).layer(0).weight_hh.detach()
+    angles = []
+    for place in range(0, 200, 2):
+        (a, b), (c, d) = W[place : place + 2, place : place + 2].tolist()
+        assert a == pytest.approx(d)
+        assert b == pytest.approx(-c)
+        angles.append(math.atan2(c, a))
+        W[place : place + 2, place : place + 2] = 0
+    assert W[200, 200] == 1
+    assert W.abs().sum() == 1  # nothing else
+    assert min(angles) < -2.5
+    assert max(angles) > 2.5
+    assert abs(sum(angles) / 100) < 0.8
+
+
+@pytest.mark.parametrize("nonlinearity", ["modrelu", "tanh"])
+def test_w_stays_orthogonal_in_training(nonlinearity: str) -> None:
+    """500 steps in float32, large ones: W moves far and is orthogonal to 1e-5."""
+    overrides = ("data=recall", "data.max_days=8", "optimizer.lr=0.03", "model.num_layers=2")
+    choice = ("model=exprnn", f"model.nonlinearity={nonlinearity}")
+    market, model, optimizer = built(*choice, *overrides)
+    before = [w.weight_hh.detach().clone() for w in model.layers()]
+    for _ in fit(model, market.train_batch, optimizer, 500, 1.0):
+        pass
+    for old, w in zip(before, model.layers(), strict=True):
+        assert w.weight_hh.dtype == torch.float32
+        assert (w.weight_hh - old).norm() > 1
+        assert off_orthogonal(w.weight_hh.detach()) < 1e-5
+
+
+def test_the_flow_through_identity_units_holds_for_2000_days() -> None:
+    model = scrambled(small("identity", hidden=16)).float()  # measured in float64 all the same
+    log10 = gradient_flow(model, torch.rand(3, 2000, 2)).log10["state"]
+    assert (log10 - log10[:, :1]).abs().max() * math.log(10) < 1e-10
+    assert lyapunov_spectrum(model, torch.rand(1, 50, 2)).abs().max() < 1e-12
+
+
+def test_where_units_are_active_the_recurrence_is_w() -> None:
+    for nonlinearity in ("identity", "relu", "modrelu"):
+        model = small(nonlinearity)
+        assert torch.equal(model.linear_recurrence(), model.layer(0).weight_hh)
+        assert linear_decay(model) == pytest.approx(0, abs=1e-12)
+    assert small("tanh").linear_recurrence() is None
+    assert small("identity", layers=2).linear_recurrence() is None
+
+
+def test_it_is_rnn_cell_with_that_matrix() -> None:
+    ours = scrambled(small("tanh", layers=2))
+    theirs = RNNCell(2, 1, 6, 2, "tanh", lambda _: None).double()
+    with torch.no_grad():
+        for a, b in zip(ours.layers(), theirs.layers(), strict=True):
+            for source, target in zip(a[:4], b[:4], strict=True):
+                target.copy_(source)
+        theirs.output.load_state_dict(ours.output.state_dict())
+    x, lengths = torch.randn(4, 30, 2).double(), torch.tensor([30, 1, 12, 29])
+    assert_close(ours(x, lengths), theirs(x, lengths), rtol=1e-12, atol=0)
+
+
+def test_modrelu_by_its_equation() -> None:
+    """sign(a) relu(|a| + c): a negative c switches units off, a positive one lifts them."""
+    model = ExpRNN(1, 1, 4, 1, "modrelu").double()
+    with torch.no_grad():
+        w = model.layer(0)
+        w.weight_ih.copy_(torch.tensor([[0.5], [-0.5], [0.5], [-0.5]]))
+        w.bias_ih.zero_()
+        w.bias_hh.zero_()
+        model.own_bias(0)[0].copy_(torch.tensor([0.25, 0.25, -0.25, -0.75]))
+        h = model.cell(torch.ones(1, 1).double(), torch.zeros(1, 4).double())
+    assert_close(h, torch.tensor([[0.75, -0.75, 0.25, 0.0]]).double(), rtol=1e-14, atol=0)
+    found = model.activations(torch.ones(1, 1).double(), torch.zeros(1, 4).double())
+    expected = torch.tensor([[0.75, 0.75, 0.25, -0.25]]).double()
+    assert_close(found["relu"], expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("ends", [None, [3, 5, 2]])
+def test_backward_through_modrelu_against_central_differences(ends: list[int] | None) -> None:
+    lengths = None if ends is None else torch.tensor(ends)
+    shapes = ((5, 3, 2), (4, 2), (4, 4), (4,), (4,))
+    x, U, W, b, c = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in shapes)
+    assert torch.autograd.gradcheck(
+        lambda x, U, W, b, c: Unroll.apply(x, U, W, b, "modrelu", lengths, c), (x, U, W, b, c)
+    )
+
+
+@pytest.mark.parametrize("nonlinearity", ExpRNN.nonlinearities)
+def test_hand_written_equals_autograd_of_its_cell(nonlinearity: str) -> None:
+    model = scrambled(small(nonlinearity, layers=3))
+    for index in range(3):
+        for c in model.own_bias(index):
+            nn.init.uniform_(c, -0.5, 0.5)
+    x, lengths = torch.randn(5, 80, 2).double(), torch.tensor([80, 70, 3, 80, 1])
+    unrolled = model.readout(at_last_day(unroll(model, x), lengths))
+    pairs = zip(gradients(model, model(x, lengths)), gradients(model, unrolled), strict=True)
+    for fast, slow in pairs:
+        assert_close(fast, slow, rtol=1e-10, atol=1e-12)
+
+
+def gradients(model: ExpRNN, prediction: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(prediction.square().sum(), list(model.parameters()))
+
+
+def exponentials(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Counts calls of torch.matrix_exp from here on."""
+    count, compute = [0], torch.matrix_exp
+
+    def counted(A: Tensor) -> Tensor:
+        count[0] += 1
+        return compute(A)
+
+    monkeypatch.setattr(torch, "matrix_exp", counted)
+    return lambda: count[0]
+
+
+def test_a_forward_and_a_probe_compute_one_exponential_a_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And a probe, of 100 days, three: for the flow, the matrices and the units' activity."""
+    overrides = ("model.num_layers=2", "data=recall", "data.max_days=100", "data.min_days=90")
+    market, model, _ = built("model=exprnn", *overrides)
+    x, lengths, y = market.train_batch(0)
+    count = exponentials(monkeypatch)
+    (model(x, lengths) - y).square().mean().backward()
+    assert count() == 2
+    measure(model, probe_batch(market.validation()))
+    assert count() == 2 + 3 * 2
+
+
+def test_w_is_computed_anew_whenever_it_has_changed() -> None:
+    """After a step, loaded weights, another dtype, and when someone has written into it."""
+    model = small()
+    X = parameter_of(model.recurrence, "weight_hh_l0")
+
+    def is_right() -> bool:
+        expected = torch.matrix_exp(X.detach().tril() - X.detach().tril().T)
+        with torch.no_grad():
+            return torch.equal(model.layer(0).weight_hh, expected)
+
+    assert is_right()
+    for fused in (False, True):
+        X.grad = torch.randn_like(X)
+        torch.optim.Adam([X], 0.1, fused=fused).step()
+        assert is_right()
+    model.load_state_dict(scrambled(small()).state_dict())
+    assert is_right()
+    assert is_right()
+    model.float()
+    assert is_right()
+    model.double()
+    assert is_right()
+    X.data = torch.randn_like(X)
+    assert is_right()
+    orthogonal(model, 3.0)  # an initialisation writes in vain: W is no parameter
+    assert is_right()
+    with torch.inference_mode():
+        X.detach().zero_()
+        assert is_right()
+
+
+def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
+    settings = ("model=exprnn", "model.hidden_size=6", "model.num_layers=2", "probe_every=null")
+    settings += ("data.max_days=12", "log_every=3", "validate_every=5", "checkpoint_every=7")
+    ran(tmp_path / "whole", *settings, "steps=14")
+    ran(tmp_path / "halves", *settings, "steps=8")
+    ran(tmp_path / "halves", *settings, "steps=14", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    {
+        "hidden_size=0": "model.hidden_size is 0; allowed: a whole number from 1",
+        "hidden_size=many": "model.hidden_size is 'many'; allowed: a whole number",
+        "num_layers=0": "model.num_layers is 0; allowed: a whole number from 1",
+        "num_layers=1.5": "model.num_layers is 1.5; allowed: a whole number",
+        "hidden_size=16384 model.num_layers=9": "are 2.4e+09 recurrent weights; allowed: at most",
+        "nonlinearity=sigmoid": "model.nonlinearity is 'sigmoid'; allowed: modrelu, tanh, relu, "
+        "identity",
+        "nonlinearity=modRelu": "allowed: modrelu, tanh, relu, identity; did you mean modrelu?",
+        "nonlinearity=null": "model.nonlinearity is None; allowed: modrelu",
+    }.items(),
+)
+def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        built("model=exprnn", *f"model.{setting}".split())
+    assert words in str(refused.value)
+
+
+def test_modrelu_is_not_for_rnn_cell() -> None:
+    with pytest.raises(SettingError, match="allowed: tanh, relu, identity"):
+        built("model=rnn_cell", "model.nonlinearity=modrelu")

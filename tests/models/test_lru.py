@@ -1,0 +1,236 @@
+"""The linear recurrent unit against its equations and closed forms, in float64."""
+
+import math
+
+import mpmath
+import pytest
+import torch
+from conftest import built
+from torch import Tensor, nn
+
+from statland.gradients import gradient_flow
+from statland.gradients.activity import activity
+from statland.gradients.spectrum import (
+    largest_singular_value,
+    lyapunov_spectrum,
+    spectral_radius,
+)
+from statland.models.base import unroll
+from statland.models.lru import LRU, LRUBlock, gelu_slope
+from statland.settings import SettingError
+
+
+def lru(
+    hidden: int = 6,
+    modes: int = 5,
+    layers: int = 1,
+    ring: tuple[float, float, float] = (0.0, 1.0, 6.28),
+    inputs: int = 1,
+) -> LRU:
+    return LRU(inputs, 1, hidden, modes, layers, *ring).double()
+
+
+def eigenvalues(block: nn.Module) -> Tensor:
+    """lambda (N,), as the paper writes it."""
+    assert isinstance(block, LRUBlock)
+    return torch.exp(-block.nu.exp() + 1j * block.theta.exp()).detach()
+
+
+def by_the_sum(model: LRU, x: Tensor) -> Tensor:
+    """The prediction of x (B, T, F) in complex numbers, without a recurrence.
+
+    h_t is the sum over s <= t of lambda^(t - s) gamma B n_s.
+    """
+    days = x.shape[1]
+    lags = torch.arange(days)[:, None] - torch.arange(days)
+    u = model.encoder(x)
+    for block in model.blocks:
+        n = nn.functional.layer_norm(u, u.shape[-1:], block.norm.weight, block.norm.bias)
+        B, C = torch.view_as_complex(block.B.transpose(1, 2).contiguous()), block.C
+        fed = block.log_gamma.exp() * (n.to(B.dtype) @ B.T)  # (B, T, N)
+        powers = eigenvalues(block) ** lags.clamp(min=0)[..., None] * (lags >= 0)[..., None]
+        h = torch.einsum("tsn,bsn->btn", powers, fed)
+        y = (h @ torch.view_as_complex(C).T).real + block.D * n
+        u = u + nn.functional.glu(block.glu(nn.functional.gelu(y)))
+    return model.output(u)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_equals_the_sum_over_all_days_in_complex_numbers(layers: int) -> None:
+    model = lru(layers=layers, inputs=2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))  # norms and gammas not at rest
+        x, lengths = torch.randn(4, 60, 2).double(), torch.tensor([60, 1, 33, 2])
+        expected = by_the_sum(model, x)[torch.arange(4), lengths - 1]
+        torch.testing.assert_close(model(x, lengths), expected, rtol=1e-11, atol=1e-11)
+        unrolled = model.readout(unroll(model, x)[-1])
+        torch.testing.assert_close(unrolled, by_the_sum(model, x)[:, -1], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("ring", [(0.0, 1.0, 6.28), (0.9, 0.999, 0.3), (0.5, 0.5, 1.0)])
+def test_lambda_is_spread_evenly_over_the_ring(ring: tuple[float, float, float]) -> None:
+    """So |lambda|^2 and the angle are uniform: their quantiles are straight lines."""
+    r_min, r_max, max_phase = ring
+    block = lru(modes=4000, ring=ring).blocks[0]
+    found = eigenvalues(block)
+    assert (found.abs() >= r_min - 1e-6).all()
+    assert (found.abs() <= r_max + 1e-6).all()
+    even = (torch.arange(4000).double() + 0.5) / 4000
+    squares = r_min**2 + even * (r_max**2 - r_min**2)
+    # Kolmogorov and Smirnov: beyond 2 / sqrt(N) once in 1500.
+    width = 2 / math.sqrt(4000)
+    assert (found.abs().square().sort().values - squares).abs().max() < (
+        width * (r_max**2 - r_min**2) + 1e-6
+    )
+    phases = block.theta.detach().exp().sort().values
+    assert (phases - even * max_phase).abs().max() < width * max_phase
+    gamma = block.log_gamma.detach().exp()
+    expected = (1 - found.abs().square()).sqrt()
+    assert (gamma - expected).abs().max() < 1e-3  # near 1, float32 rounds |lambda|
+    inner = found.abs() < 0.99
+    torch.testing.assert_close(gamma[inner], expected[inner], rtol=1e-5, atol=0)
+
+
+def test_gamma_keeps_h_of_the_size_of_what_is_fed() -> None:
+    """Fed with noise of variance 1, each mode's variance comes to rest at 1: its normalisation."""
+    block = lru(hidden=2, modes=6, ring=(0.3, 0.95, 6.28)).blocks[0]
+    a = eigenvalues(block)
+    assert isinstance(block, LRUBlock)
+    variance = block.log_gamma.detach().exp().square() / (1 - a.abs().square())
+    torch.testing.assert_close(variance, torch.ones(6).double(), rtol=1e-5, atol=0)
+
+
+class ReadAsItIs(LRU):
+    """Its prediction is one number of its state."""
+
+    place = 0
+
+    def readout(self, state: Tensor) -> Tensor:
+        return state[:, self.place : self.place + 1]
+
+
+def test_each_mode_falls_by_its_own_modulus() -> None:
+    """Read off as it is, a mode's flow is |lambda|^k: on the ring, -0.0458 to -0.00043 a day."""
+    model = ReadAsItIs(1, 1, 6, 5, 1, 0.9, 0.999, 6.28).double()
+    a = eigenvalues(model.blocks[0]).abs()
+    for model.place in range(10):  # Re h, then Im h
+        log10 = gradient_flow(model, torch.randn(2, 300, 1)).log10["state"]
+        daily = a[model.place % 5].log10()
+        expected = daily * torch.arange(300).double()
+        torch.testing.assert_close(log10, expected.expand(2, -1), rtol=1e-10, atol=1e-10)
+        assert -0.045758 <= daily <= -0.000434
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_y_is_read_today_and_forgotten_tomorrow(layers: int) -> None:
+    """Its flow is 0 behind lag 0, and that of h, which is read by way of y, is 0 at lag 0."""
+    log10 = gradient_flow(lru(layers=layers), torch.randn(3, 30, 1)).log10
+    assert (log10["y"][:, 1:] == -math.inf).all()
+    assert log10["y"][:, 0].isfinite().all()
+    for part in ("re", "im"):
+        assert (log10[part][:, 0] == -math.inf).all()
+        assert log10[part][:, 1:].isfinite().all()
+    assert log10["x"].isfinite().all()
+
+
+def test_the_flow_one_layer_back_is_that_of_its_modes() -> None:
+    """dp/dh_{t-k} = lambda^k dp/dh_t mode by mode, so the flow at every lag is a closed form."""
+    model = lru(ring=(0.2, 0.999, 6.28))
+    x = torch.randn(1, 80, 1).double()
+    log10 = gradient_flow(model, x).log10["state"][0]
+    with torch.no_grad():
+        before = unroll(model, x)[-2]
+    before.requires_grad_()
+    model.readout(model.cell(x[:, -1], before)).sum().backward()
+    re, im, _ = model.split(before.grad[0])
+    weights = (re.square() + im.square()).sqrt()  # by mode, at lag 1
+    powers = eigenvalues(model.blocks[0]).abs() ** torch.arange(79)[:, None]
+    expected = (weights * powers).norm(dim=1).log10()
+    torch.testing.assert_close(log10[1:], expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_lyapunov_exponents_are_the_logs_of_the_moduli(layers: int) -> None:
+    model = lru(modes=2, layers=layers, ring=(0.3, 0.99, 6.28))
+    with torch.no_grad():
+        for index, block in enumerate(model.blocks):
+            moduli = torch.tensor([0.95, 0.6]) - 0.15 * index
+            block.nu.copy_((-moduli.log()).log())
+    moduli = torch.cat([eigenvalues(block).abs() for block in model.blocks])
+    expected = moduli.log().repeat_interleave(2).sort(descending=True).values  # a turn is a plane
+    found = lyapunov_spectrum(model, torch.randn(2, 500, 1))
+    # The random start is a transient, of a day or two in 500.
+    torch.testing.assert_close(found[: 4 * layers], expected, rtol=0, atol=0.02)
+    assert (found[4 * layers :] == -math.inf).all()  # y
+
+
+def test_its_gates_and_its_spectral_radius_are_logged() -> None:
+    model = lru(layers=2)
+    moduli = torch.stack([eigenvalues(block).abs() for block in model.blocks])
+    x = torch.randn(4, 7, 1).double()
+    found = activity(model, x, torch.tensor([7, 1, 4, 2]), unroll(model, x).detach())
+    assert found["units/gate_forget_mean"] == pytest.approx(moduli.mean().item(), rel=1e-10)
+    for index, matrix in enumerate(model.recurrent_matrices().values()):
+        assert spectral_radius(matrix) == pytest.approx(moduli[index].max().item(), rel=1e-10)
+        assert largest_singular_value(matrix) == pytest.approx(moduli[index].max().item())
+    assert list(model.recurrent_matrices()) == ["lambda_l0", "lambda_l1"]
+    with torch.no_grad():
+        for block in model.blocks:
+            block.glu.weight.zero_()
+            block.glu.bias.fill_(2)
+    found = activity(model, x, torch.tensor([7, 1, 4, 2]), unroll(model, x).detach())
+    assert found["units/gate_glu_p90"] == pytest.approx(1 / (1 + math.exp(-2)), rel=1e-10)
+
+
+def test_slope_of_gelu_in_many_digits() -> None:
+    s = torch.tensor([-30.0, -12.0, -7.5, -0.75, 0.0, 0.3, 9.0]).double()
+    with mpmath.workdps(300):
+        expected = [float(mpmath.diff(lambda v: v * mpmath.ncdf(v), v)) for v in s.tolist()]
+    expected = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(gelu_slope(s), expected, rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("ring", [(0.0, 0.0, 0.1), (1.0, 1.0, 2 * math.pi), (0.0, 1.0, 1e-30)])
+def test_the_ends_of_what_is_allowed_can_be_trained(ring: tuple[float, float, float]) -> None:
+    model = LRU(1, 1, 2, 3, 2, *ring)
+    prediction = model(torch.randn(2, 50, 1), torch.tensor([50, 7]))
+    gradients = torch.autograd.grad(prediction.sum(), list(model.parameters()))
+    assert prediction.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+REFUSED = {
+    "model.hidden_size=1": "model.hidden_size is 1; allowed: a whole number from 2",
+    "model.hidden_size=0": "model.hidden_size is 0; allowed: a whole number from 2",
+    "model.hidden_size=3.5": "model.hidden_size is 3.5; allowed: a whole number",
+    "model.hidden_size=wide": "model.hidden_size is 'wide'; allowed: a whole number",
+    "model.hidden_size=16384 model.modes=16384": "weights; allowed: at most",
+    "model.hidden_size=1024 model.num_layers=1000": "weights; allowed: at most 2.7e+08",
+    "model.modes=0": "model.modes is 0; allowed: a whole number from 1",
+    "model.modes=-4": "model.modes is -4; allowed: a whole number from 1",
+    "model.modes=8.0": "model.modes is 8.0; allowed: a whole number from 1",
+    "model.modes=null": "model.modes is None; allowed: a whole number from 1",
+    "model.modes=10000000000": "model.modes is 10000000000; allowed: a whole number",
+    "model.num_layers=0": "model.num_layers is 0; allowed: a whole number from 1",
+    "model.num_layers=true": "model.num_layers is True; allowed: a whole number from 1",
+    "model.r_min=-0.1": "model.r_min is -0.1; allowed: a finite number at least 0 and at most 1",
+    "model.r_min=0.9 model.r_max=0.5": "model.r_min 0.9 is above model.r_max 0.5",
+    "model.r_min=nan": "model.r_min is nan; allowed: a finite number",
+    "model.r_min=low": "model.r_min is 'low'; allowed: a finite number",
+    "model.r_max=1.01": "model.r_max is 1.01; allowed: a finite number at least 0 and at most 1",
+    "model.r_max=inf": "model.r_max is inf; allowed: a finite number",
+    "model.r_max=null": "model.r_max is None; allowed: a finite number",
+    "model.r_max=[0.9]": "model.r_max is [0.9]; allowed: a finite number",
+    "model.max_phase=0": "model.max_phase is 0; allowed: a finite number above 0",
+    "model.max_phase=-1": "model.max_phase is -1; allowed: a finite number above 0",
+    "model.max_phase=7": "model.max_phase is 7; allowed: a finite number above 0 and at most 6.28",
+    "model.max_phase=pi": "model.max_phase is 'pi'; allowed: a finite number",
+}
+
+
+@pytest.mark.parametrize("overrides", REFUSED)
+def test_what_is_refused(overrides: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        built("model=lru", *overrides.split())
+    assert REFUSED[overrides] in str(refused.value)

@@ -1,0 +1,116 @@
+"""The temporal convolutional network: where its flow ends, and what its blocks compute."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import built, ran, same_run
+from torch import nn
+from torch.nn.functional import mse_loss
+
+from statland.gradients import gradient_flow
+from statland.models.tcn import TCN, CausalConvolution
+from statland.settings import SettingError
+
+
+@pytest.mark.parametrize(("levels", "kernel"), [(1, 2), (2, 3), (3, 2), (4, 3), (5, 1)])
+def test_the_flow_ends_at_the_receptive_field(levels: int, kernel: int) -> None:
+    """Finite within 1 + 2 (k - 1) (2^n - 1) days, exactly 0 beyond; on older and younger ones."""
+    sees = 1 + 2 * (kernel - 1) * (2**levels - 1)
+    model = TCN(2, 1, 16, levels, kernel, 0.3)
+    x, lengths = torch.randn(3, sees + 9, 2), torch.tensor([sees + 9, sees, (sees + 1) // 2])
+    log10 = gradient_flow(model, x, lengths).log10["x"]
+    for company, age in enumerate(lengths.tolist()):
+        assert log10[company, : min(sees, age)].isfinite().all()
+        assert (log10[company, sees:age] == -math.inf).all()
+    # The flow is that of the values: beyond the field a change is not seen, at its end it is.
+    model = model.double().eval()
+    with torch.no_grad():
+        before = model(x.double(), lengths)[0]
+        for lag, is_seen in ((sees - 1, True), (sees, False)):
+            changed = x.double()
+            changed[0, -1 - lag] += 1
+            assert (model(changed, lengths)[0] != before).any() == is_seen
+
+
+@pytest.mark.parametrize("days", [1, 7, 8, 9, 40])
+def test_a_causal_convolution_is_that_of_a_history_after_zeros(days: int) -> None:
+    """Also where taps lie before the first day, which are left out."""
+    ours = CausalConvolution(3, 5, 4, dilation=4).double()
+    x = torch.randn(2, 3, days).double()
+    padded = nn.functional.pad(x, (3 * 4, 0))
+    expected = nn.functional.conv1d(padded, ours.weight, ours.bias, dilation=4)
+    torch.testing.assert_close(ours(x), expected, rtol=0, atol=1e-14)
+
+
+def test_one_block_by_the_paper_s_equation() -> None:
+    """weight_norm is g v / ||v||, a norm for each output channel; x is mapped by W1."""
+    model = TCN(2, 1, 3, 1, 2, 0.0).double()
+    block, x = model.blocks[0], torch.randn(1, 4, 2).double()
+    z = x[0]  # (T, C)
+    for place in (0, 3):
+        convolution = block.branch[place]
+        normed = convolution.parametrizations.weight
+        g, v = normed.original0, normed.original1
+        with torch.no_grad():
+            g.mul_(1.7)
+        w = g * v / v.square().sum((1, 2), keepdim=True).sqrt()
+        before = torch.cat([torch.zeros_like(z[:1]), z[:-1]])
+        z = (before @ w[..., 0].T + z @ w[..., 1].T + convolution.bias).relu()
+    top = (z + x[0] @ block.skip.weight[..., 0].T + block.skip.bias).relu()
+    expected = model.output(top[-1:])
+    torch.testing.assert_close(model(x, torch.tensor([4])), expected, rtol=1e-12, atol=0)
+
+
+def test_a_dilation_beyond_every_history_costs_nothing() -> None:
+    """30 levels reach 2^29 days apart; on 20 days most see today alone."""
+    model, x = TCN(1, 1, 4, 30, 3, 0.0), torch.randn(2, 20, 1)
+    assert gradient_flow(model, x).log10["x"].isfinite().all()
+
+
+def test_dropout_drops_channels_in_training_alone() -> None:
+    torch.manual_seed(0)
+    _, model, _ = built("model=tcn", "model.dropout=0.5", "model.levels=2", "model.channels=8")
+    dropped = model.blocks[0].branch[:3](torch.randn(1, 1, 30))[0]  # (C, T)
+    without = model.eval().blocks[0].branch[:3](torch.randn(1, 1, 30))[0]
+    assert 0 < (dropped == 0).all(1).sum() < 8
+    assert not (without == 0).all(1).any()
+    market, model, _ = built("model=tcn", "model.dropout=0.5")
+    x, lengths, y = market.train_batch(0)
+    assert mse_loss(model(x, lengths), y) != mse_loss(model(x, lengths), y)
+    model.eval()
+    assert mse_loss(model(x, lengths), y) == mse_loss(model(x, lengths), y)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    {
+        "channels=0": "model.channels is 0; allowed: a whole number from 1 to 16384",
+        "channels=2.5": "model.channels is 2.5; allowed: a whole number",
+        "channels=99999999": "model.channels is 99999999; allowed: a whole number from 1 to",
+        "levels=0": "model.levels is 0; allowed: a whole number from 1 to 30",
+        "levels=31": "model.levels is 31; allowed: a whole number from 1 to 30",
+        "levels=many": "model.levels is 'many'; allowed: a whole number",
+        "kernel_size=0": "model.kernel_size is 0; allowed: a whole number from 1 to",
+        "kernel_size=true": "model.kernel_size is True; allowed: a whole number",
+        "channels=16384": "model.channels 16384 and model.kernel_size 6 are 2.3e+10 weights",
+        "kernel_size=16384 model.channels=1024": "are 2.4e+11 weights; allowed: at most 2.7e+08",
+        "dropout=1": "model.dropout is 1; allowed: a finite number at least 0 and below 1",
+        "dropout=-0.1": "model.dropout is -0.1; allowed: a finite number at least 0 and below 1",
+        "dropout=null": "model.dropout is None; allowed: a finite number",
+    }.items(),
+)
+def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        built("model=tcn", *f"model.{setting}".split())
+    assert words in str(refused.value)
+
+
+def test_a_run_with_dropout_resumes_bit_identically(tmp_path: Path) -> None:
+    settings = ("model=tcn", "model.levels=2", "model.channels=6", "model.dropout=0.3")
+    settings += ("data.max_days=12", "log_every=3", "probe_every=null", "checkpoint_every=7")
+    ran(tmp_path / "whole", *settings, "steps=14")
+    ran(tmp_path / "halves", *settings, "steps=8")
+    ran(tmp_path / "halves", *settings, "steps=14", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "halves")

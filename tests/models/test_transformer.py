@@ -1,0 +1,160 @@
+"""The causal transformer: what a day sees, and that only days between days count."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import built, ran, same_run
+from torch import Tensor, nn
+
+from statland.gradients import gradient_flow
+from statland.models.transformer import Attention, Block, Transformer, rotated
+from statland.settings import SettingError
+
+
+def small(features: int = 2, dropout: float = 0.0) -> Transformer:
+    return Transformer(features, 1, 12, 2, 3, 20, dropout).double()
+
+
+def test_products_of_rotated_vectors_depend_on_the_days_between_alone() -> None:
+    """q_i . k_j is that of days moved by any number, and of i = j that of the vectors unturned."""
+    q, k = torch.randn(2, 1, 6).double().expand(2, 40, 6)
+    products = rotated(q) @ rotated(k).T  # (40, 40)
+    for moved in (1, 77, 10_000):
+        later = rotated(q, moved) @ rotated(k, moved).T
+        torch.testing.assert_close(later, products, rtol=0, atol=1e-10)
+    for between in range(-39, 40):
+        values = products.diagonal(between)
+        torch.testing.assert_close(values, values[:1].expand_as(values), rtol=0, atol=1e-10)
+    assert abs(products[0, 0] - q[0] @ k[0]) < 1e-12
+    assert abs(products[0, 1] - products[1, 0]) > 1e-3  # the past is not the future
+
+
+def test_a_rotation_is_that_of_complex_numbers() -> None:
+    """Coordinates i and i + D/2 are the real and imaginary part of z, turned by e^(i day speed)."""
+    x = torch.randn(5, 8).double()
+    z = torch.complex(x[:, :4], x[:, 4:])
+    speed = torch.tensor([1.0, 0.1, 0.01, 0.001], dtype=torch.float64)  # 10000^(-2i/8)
+    turned = z * torch.exp(1j * torch.arange(3, 8)[:, None] * speed)
+    expected = torch.cat([turned.real, turned.imag], dim=1)
+    torch.testing.assert_close(rotated(x, 3), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("first_day", [1, 500, 20_000])
+def test_all_days_moved_is_the_same_prediction(first_day: int) -> None:
+    model, x, lengths = small(), torch.randn(4, 60, 2).double(), torch.tensor([60, 1, 33, 7])
+    moved = model(x, lengths, first_day)
+    torch.testing.assert_close(moved, model(x, lengths), rtol=0, atol=1e-10)
+    # It is no matter of small weights: the same days at other distances predict otherwise.
+    apart = x.clone()
+    apart[0, 10:] = x[0, 10:].flip(0)
+    assert abs(model(apart, lengths)[0] - model(x, lengths)[0]) > 1e-3
+
+
+def test_a_later_day_changes_no_earlier_prediction() -> None:
+    """Bit for bit, whatever comes; and each earlier day does change it."""
+    model, x = small(), torch.randn(1, 30, 2).double()
+    for age in (1, 2, 17, 29):
+        changed = x.clone()
+        changed[0, age:] = 1e6
+        lengths = torch.tensor([age])
+        assert torch.equal(model(changed, lengths), model(x, lengths))
+        for day in range(age):
+            changed = x.clone()
+            changed[0, day] += 1
+            assert not torch.equal(model(changed, lengths), model(x, lengths))
+
+
+def test_the_flow_is_finite_at_every_lag() -> None:
+    x, lengths = torch.rand(3, 700, 1), torch.tensor([700, 1, 345])
+    log10 = gradient_flow(built("model=transformer").model, x, lengths).log10["x"]
+    for company, age in enumerate(lengths.tolist()):
+        assert log10[company, :age].isfinite().all()
+        assert log10[company, age:].isnan().all()
+
+
+def test_attention_and_block_by_their_equations() -> None:
+    """Day by day and head by head: softmax over the days so far; the norms stand before."""
+    block, h = Block(12, 3, 20, 0.4).double().eval(), torch.randn(1, 9, 12).double()
+    for norm in (block.attention_norm, block.feedforward_norm):
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    middle = h + by_hand(block.attention, block.attention_norm(h))
+    up, _, down = block.feedforward
+    expected = middle + down(up(block.feedforward_norm(middle)).relu())
+    torch.testing.assert_close(block(h, 5), expected, rtol=0, atol=1e-12)
+
+
+def by_hand(attention: Attention, h: Tensor) -> Tensor:
+    q, k, v = attention.in_projection(h[0]).chunk(3, dim=1)
+    days = []
+    for day in range(len(q)):
+        heads = []
+        for rows in torch.arange(12).chunk(3):
+            turned_q, turned_k = rotated(q[:, rows], 5), rotated(k[:, rows], 5)
+            weights = (turned_k[: day + 1] @ turned_q[day] / math.sqrt(4)).softmax(0)
+            heads.append(weights @ v[: day + 1, rows])
+        days.append(torch.cat(heads))
+    return (torch.stack(days) @ attention.out_projection.weight.T)[None]
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    model, x, lengths = small(dropout=0.5), torch.randn(2, 9, 2).double(), torch.tensor([9, 4])
+    assert not torch.equal(model(x, lengths), model(x, lengths))
+    model.eval()
+    without = small()
+    without.load_state_dict(model.state_dict())
+    assert torch.equal(model(x, lengths), without(x, lengths))
+
+
+def test_a_run_with_dropout_resumes_bit_identically(tmp_path: Path) -> None:
+    settings = ("model=transformer", "model.hidden_size=8", "model.dropout=0.3")
+    settings += ("data.max_days=12", "log_every=3", "probe_every=null", "checkpoint_every=7")
+    ran(tmp_path / "whole", *settings, "steps=14")
+    ran(tmp_path / "halves", *settings, "steps=8")
+    ran(tmp_path / "halves", *settings, "steps=14", resume=True)
+    same_run(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_memory_grows_with_the_days_and_not_with_their_square() -> None:
+    """No (T, T) table is kept: of what forward saves for backward the largest is (B, T, .)."""
+    sizes: list[int] = []
+    model, x = small(1, dropout=0.1).float(), torch.randn(1, 600, 1)
+
+    def saved(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(saved, lambda tensor: tensor):
+        model(x, torch.tensor([600]))
+    assert max(sizes) <= 600 * 3 * 12
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    {
+        "hidden_size=0": "model.hidden_size is 0; allowed: a whole number from 2",
+        "hidden_size=32.0": "model.hidden_size is 32.0; allowed: a whole number",
+        "num_layers=0": "model.num_layers is 0; allowed: a whole number from 1",
+        "num_layers=two": "model.num_layers is 'two'; allowed: a whole number",
+        "num_heads=0": "model.num_heads is 0; allowed: a whole number at least 1",
+        "num_heads=3": "model.num_heads is 3 of model.hidden_size 32; allowed: heads of an even "
+        "number of units, so 1, 2, 4, 8, 16",
+        "num_heads=32": "model.num_heads is 32 of model.hidden_size 32; allowed: heads of an even",
+        "num_heads=64": "model.num_heads is 64 of model.hidden_size 32; allowed: heads of an even",
+        "hidden_size=33": "model.num_heads is 4 of model.hidden_size 33; allowed: heads of an even "
+        "number of units, so an even model.hidden_size",
+        "feedforward=0": "model.feedforward is 0; allowed: a whole number from 1",
+        "feedforward=null": "model.feedforward is None; allowed: a whole number",
+        "hidden_size=16384 model.feedforward=4": "are 2.1e+09 weights; allowed: at most 2.7e+08",
+        "feedforward=131072 model.num_layers=99": "are 8.3e+08 weights; allowed: at most 2.7e+08",
+        "dropout=1.0": "model.dropout is 1.0; allowed: a finite number at least 0 and below 1",
+        "dropout=-1": "model.dropout is -1; allowed: a finite number at least 0 and below 1",
+        "dropout=some": "model.dropout is 'some'; allowed: a finite number",
+    }.items(),
+)
+def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        built("model=transformer", *f"model.{setting}".split())
+    assert words in str(refused.value)
