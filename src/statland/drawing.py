@@ -20,26 +20,28 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
-# Six colours of Okabe and Ito's and two dark ones of Paul Tol's, which colour-blind readers tell
+# Six colours of Okabe and Ito's, three of Paul Tol's and a brown, which colour-blind readers tell
 # apart. Black and grey are left for what is no model: the answer, the 1% line, a baseline.
-COLOURS = ("#E69F00", "#009E73", "#56B4E9", "#0072B2", "#CC79A7", "#882255", "#D55E00", "#332288")
+COLOURS = (
+    *("#E69F00", "#999933", "#0072B2", "#332288", "#6B4C2A"),
+    *("#882255", "#CC79A7", "#D55E00", "#56B4E9", "#009E73"),
+)
 MARKERS = ("o", "*", "^", "D", "X", "s", "P", "v")
 
-# Any salt would do. With this one common models have colours of their own: RNNs warm, LSTMs cold.
-SALT = 226933
+# Any salt would do. With this one each of the ten families has a colour of its own, and so has each
+# of their variants.
+SALT = 7239768
 
 # Of a flow relative to lag 0: one scale for all runs, in decades either side of 1.
 DECADES, DIVERGING = 12, "RdBu_r"
 
-# Legible at half the size, as in TensorBoard's thumbnails.
-FONT = 8.5
-
-# Of pictures with several panels.
-DPI = 130
+FONT = 8.5  # legible at half the size, as in TensorBoard's thumbnails
+DPI = 130  # of pictures with several panels
 
 # Points wide, in turn: of coincident curves the thinner lies on top.
 WIDTHS = (3.0, 1.9, 1.0)
 
+NAMED = 2  # figures of so few panels have them large, with names at the ends of curves
 RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 # Distance between two markers of a curve, as a share of the panel's diagonal.
@@ -56,8 +58,13 @@ class Style(NamedTuple):
 
 
 def colour_of(model: str) -> str:
-    """The colour of a model: by its name alone, whatever else is drawn."""
-    return COLOURS[_digest(model)[0] % len(COLOURS)]
+    """The colour of a model: by its name alone, whatever else is drawn.
+
+    The hue is the family's, which is the name's first word: lstm_chrono is a lighter lstm.
+    """
+    family = model.partition("_")[0]
+    lighter = 0 if family == model else _digest(model)[2] % 3 / 4
+    return _shaded(COLOURS[_digest(family)[0] % len(COLOURS)], lighter)
 
 
 def styles(models: Mapping[str, str]) -> dict[str, Style]:
@@ -85,8 +92,9 @@ def panels_of(names: Mapping[str, object], sharey: bool = False) -> tuple[Figure
     """A panel a name, titled; four side by side, of more than twelve five."""
     across = min(4 if len(names) <= 12 else 5, len(names))
     down = math.ceil(len(names) / across)
-    size = (2.4 + 2.9 * across, 1.2 + 2.4 * down)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    wide = 1.5 if len(names) <= NAMED else 1.0
+    size = (2.4 + 2.9 * across * wide, 1.2 + 2.4 * down * wide)
+    figure = Figure(size, DPI, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False, sharey=sharey).flatten().tolist()
     for axes in grid[len(names) :]:
         axes.remove()
@@ -114,6 +122,7 @@ def curve(
         color=style.colour,
         lw=style.width,
         ls=(0, (2.4, 1.2)) if dashed else "-",
+        alpha=0.6 if dashed else 1,
         zorder=2.5 - 0.1 * style.width,  # the thinnest on top
         label=plain(name),
     )
@@ -133,13 +142,37 @@ def curve(
     )
 
 
+def name_ends(
+    figure: Figure,
+    axes: Axes,
+    ends: Mapping[str, tuple[float, float]],
+    style: Mapping[str, Style],
+) -> None:
+    """Write each curve's name to the right of its end (x, y), names apart from each other.
+
+    None is written where they would not all fit, or the figure has many panels, which are small.
+    """
+    low, high = axes.get_ylim()
+    gap = 1.25 * FONT * (high - low) / (0.75 * 72 * figure.get_figheight())  # of that, the axes
+    order = sorted(ends, key=lambda name: ends[name][1])
+    if len(figure.axes) > NAMED or not order or len(order) * gap > high - low:
+        return
+    places = np.array([ends[name][1] for name in order])
+    above = np.arange(len(places)) * gap
+    places = np.maximum.accumulate(places - above) + above  # up, where the one below is too near
+    places[-1] = min(places[-1], high)
+    places = np.minimum.accumulate((places - above)[::-1])[::-1] + above  # down again from the top
+    for name, y in zip(order, places, strict=True):
+        line = {"arrowstyle": "-", "color": style[name].colour, "lw": 0.5, "shrinkB": 0}
+        at = (ends[name][0] + 0.05 * axes.dataLim.x1, y)
+        look: dict[str, Any] = {"color": style[name].colour, "va": "center", "fontsize": FONT - 0.5}
+        axes.annotate(plain(name), ends[name], at, annotation_clip=False, arrowprops=line, **look)
+
+
 def legend_entry(style: Style, line: bool = True) -> Line2D:
     """What stands for a contestant in a legend: its marker, on a line or alone."""
-    look: dict[str, Any] = {
-        "color": style.colour,
-        "marker": style.marker,
-        "lw": style.width if line else 0,
-    }
+    look: dict[str, Any] = {"color": style.colour, "marker": style.marker}
+    look["lw"] = style.width if line else 0
     return Line2D([], [], ms=6, mec="white" if line else style.colour, mew=0.5, **look)
 
 

@@ -45,9 +45,7 @@ class Measured(NamedTuple):
     """The gradient flow of one moment of training, and what goes with it."""
 
     profiles: dict[str, Profile]  # by quantity: state, its parts where it has several, x
-    gradient: dict[
-        str, Any
-    ]  # of which quantity: decay_per_day, first_to_last, reach_days, reach_is_bounded
+    gradient: dict[str, Any]  # quantity, and of it decay_per_day, first_to_last, reach_days, ...
     scalars: dict[str, float]  # by TensorBoard tag
 
 

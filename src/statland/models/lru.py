@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from statland.models.activation import sigmoid, sigmoid_slope
-from statland.models.base import MOST_WEIGHTS, Pullback, RecurrentModel, at_last_day
+from statland.models.base import Pullback, RecurrentModel, at_last_day, check_weights
 from statland.models.linear_recurrence import linear_recurrence
 from statland.settings import SettingError, integer, number
 
@@ -235,12 +235,8 @@ def check(hidden_size: int, modes: int, num_layers: int, ring: tuple[float, floa
     integer("model.hidden_size", hidden_size, 2, 2**14)  # the layer norm of one unit is always 0
     integer("model.modes", modes, 1, 2**14)
     integer("model.num_layers", num_layers, 1, 1000)
-    weights = num_layers * (4 * modes * hidden_size + 2 * hidden_size**2)
-    if weights > MOST_WEIGHTS:
-        raise SettingError(
-            f"model.num_layers {num_layers} of model.hidden_size {hidden_size} and model.modes "
-            f"{modes} are {weights:.2g} weights; allowed: at most {MOST_WEIGHTS:.2g}"
-        )
+    sizes = f"model.num_layers {num_layers} of model.hidden_size {hidden_size} and model.modes"
+    check_weights(f"{sizes} {modes} are", num_layers * hidden_size * (4 * modes + 2 * hidden_size))
     r_min, r_max, max_phase = ring
     number("model.r_max", r_max, 0, 1)
     number("model.r_min", r_min, 0, 1)

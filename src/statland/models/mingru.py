@@ -12,16 +12,15 @@ from torch.autograd.function import once_differentiable
 
 from statland.models.activation import sigmoid, sigmoid_slope
 from statland.models.base import (
-    MOST_WEIGHTS,
     GateBias,
     Pullback,
     RecurrentModel,
     at_last_day,
     check_sizes,
+    check_weights,
 )
 from statland.models.linear_recurrence import linear_recurrence
 from statland.models.stacked import Init, last_layer, side_by_side
-from statland.settings import SettingError
 
 
 class MinGRU(RecurrentModel):
@@ -43,12 +42,8 @@ class MinGRU(RecurrentModel):
         self, input_size: int, output_size: int, hidden_size: int, num_layers: int, init: Init
     ) -> None:
         check_sizes(hidden_size, num_layers)
-        if 2 * num_layers * hidden_size**2 > MOST_WEIGHTS:
-            raise SettingError(
-                f"model.num_layers {num_layers} of model.hidden_size {hidden_size} are "
-                f"{2 * num_layers * hidden_size**2:.2g} weights; allowed: at most "
-                f"{MOST_WEIGHTS:.2g}"
-            )
+        sizes = f"model.num_layers {num_layers} of model.hidden_size {hidden_size} are"
+        check_weights(sizes, 2 * num_layers * hidden_size**2)
         super().__init__()
         self.hidden_size = hidden_size
         self.num_layers = num_layers

@@ -67,7 +67,7 @@ class Recorder:
         self._write: Callable[[Summary, int], None] = self._events.file_writer.add_summary
         # Scalars that wait to be written, a step and its values each, and since when.
         self._waiting: list[tuple[int, dict[str, float]]] = []
-        self._handed_on = -math.inf
+        self._handed_on: float = -math.inf
 
     def sizes(self) -> dict[str, int]:
         """Bring all that was recorded to the disk; the size of each file, in bytes."""

@@ -27,6 +27,7 @@ from statland.drawing import (
     finish,
     label_powers,
     legend_entry,
+    name_ends,
     panels_of,
     plain,
     side_by_side,
@@ -84,23 +85,26 @@ def profiles_figure(
     style, theory = styles(models), theory or {}
     figure, all_axes = panels_of(panels, sharey=True)
     drawn: dict[str, Artist] = {}
+    ends: dict[Axes, dict[str, tuple[float, float]]] = {axes: {} for axes in all_axes}
     for axes, (market, profiles) in zip(all_axes, panels.items(), strict=True):
         for name in (name for name in models if name in profiles):
             before = _median_seed(profiles[name], "before")
             after = _median_seed(profiles[name], "after")
+            drawn[name] = legend_entry(style[name])
             if not np.array_equal(before, after, equal_nan=True):  # it was trained
                 curve(axes, range(len(before)), before, style[name], "", dashed=True)
                 drawn |= WHEN
             curve(axes, range(len(after)), after, style[name], name)
-            drawn[name] = legend_entry(style[name])
+            if len(known := np.flatnonzero(np.isfinite(after))):
+                ends[axes][name] = (float(known[-1]), float(after[known[-1]]))
             if len(before) and math.isfinite(theory.get(name, math.nan)):
-                end = len(before) - 1
-                (drawn["theory"],) = axes.plot(
-                    [0, end], [before[0], before[0] + theory[name] * end], **THEORY, zorder=4
-                )
+                line = before[0] + theory[name] * np.array([0, len(before) - 1])
+                (drawn["theory"],) = axes.plot([0, len(before) - 1], line, **THEORY, zorder=4)
         if math.isfinite(spans.get(market, math.nan)):
             drawn["the answer"] = axes.axvline(spans[market], **ANSWER)
     label_powers(all_axes[0])
+    for axes in all_axes:
+        name_ends(figure, axes, ends[axes], style)
     return finish(figure, drawn, models, "days back from the last day", "gradient flow  |dp/dx|")
 
 
@@ -151,7 +155,7 @@ def forecast_figure(runs: pd.DataFrame, models: Mapping[str, str]) -> Figure:
     style, spans = styles(models), sorted(runs["span"].unique())
     order = runs["contestant"].map({name: place for place, name in enumerate(models)})
     runs = runs.iloc[np.argsort(order.to_numpy(), kind="stable")]
-    width = min(3.0, max(1.2, 0.1 * runs["span"].value_counts().max()))  # inches a column
+    width = min(6.0, max(1.2, 0.1 * runs["span"].value_counts().max()))  # inches a column
     figure = Figure(figsize=(2.6 + width * max(3, len(spans)), 4.0), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     top = 1.5 * max(runs["reach_before"].max(), *spans)
@@ -242,6 +246,5 @@ def _scale_days(axes: Axes, foot: float, top: float) -> None:
 
 
 def _dot(axes: Axes, x: float, y: float, style: Style, solved: bool) -> None:
-    look: dict[str, Any] = {"color": style.colour, "marker": style.marker}
-    look["mfc"] = style.colour if solved else "white"
-    axes.plot([x], [y], ls="", ms=6.5, mew=1.3, clip_on=False, zorder=3, **look)
+    look: dict[str, Any] = {"mfc": style.colour if solved else "white", "marker": style.marker}
+    axes.plot([x], [y], color=style.colour, ls="", ms=6.5, mew=1.3, clip_on=False, zorder=3, **look)
