@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from statland.command.explain import MULTIRUN, explain
-from statland.command.folders import forget_sweep
+from statland.command.folders import forget_sweep, remove_new
 from statland.settings import SettingError
 from statland.training.stopping import Interrupted, ignore_signals
 
@@ -41,6 +41,7 @@ def errors_in_one_line() -> Iterator[None]:
         ignore_signals()  # all is saved: a second Ctrl-C would only show a traceback
         raise
     except KeyboardInterrupt:  # before or after the training, which saves
+        remove_new()
         sys.exit(130)
     except Exception as error:
         end_if_disk_is_full(error)
