@@ -3,6 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
+from statland.command.guard import guard_hydra
 from statland.command.help import register_help
 from statland.command.mistakes import errors_in_one_line
 from statland.command.streams import steady_streams
@@ -19,5 +20,6 @@ def train(config: DictConfig) -> None:
 if __name__ == "__main__":
     steady_streams()
     register_help()
+    guard_hydra()
     with errors_in_one_line():
         train()

@@ -34,6 +34,8 @@ def errors_in_one_line() -> Iterator[None]:
     if FULL_ERROR:
         yield
         return
+    if any(argument.startswith("--e") for argument in sys.argv[1:]):  # or as much of it
+        _end("--experimental-rerun would run code from a file; allowed: resume=FOLDER", 2)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print it and exit by itself
     try:
         yield
@@ -43,6 +45,9 @@ def errors_in_one_line() -> Iterator[None]:
     except KeyboardInterrupt:  # before or after the training, which saves
         remove_new()
         sys.exit(130)
+    except SettingError as error:  # in what Hydra composed
+        forget_sweep()
+        _end(error, 2)
     except Exception as error:
         end_if_disk_is_full(error)
         ours = isinstance(error, HydraException | OmegaConfBaseException)
