@@ -16,9 +16,10 @@ from conftest import ROOT, composed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from statland.records.identity import Identity, write_identity
 from statland.settings import SettingError
 from statland.training import build
-from statland.training.config import check
+from statland.training.config import check, without_machine
 
 PRESET = "# @package _global_\n# what it is for\n"
 
@@ -125,6 +126,27 @@ def test_a_config_calls_nothing(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("argument", TYPED)
 def test_an_argument_calls_nothing(argument: str, folder: Path) -> None:
     assert "allowed: " in refused(folder, *argument.split())
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        ("data", "path", [{"_target_": "evil.run"}]),
+        ("data", "_target_", "evil.run"),
+        ("model", "init", {"_target_": "evil.run"}),
+    ],
+)
+def test_a_run_folder_from_someone_else_calls_nothing(
+    tampered: tuple[str, str, Any], folder: Path
+) -> None:
+    group, key, value = tampered
+    own = without_machine(composed("data=stocks"))
+    own[group][key] = value
+    choices = {"model": "rnn_cell", "model/init": "default", "data": "stocks", "optimizer": "adam"}
+    (folder / "run").mkdir()
+    write_identity(folder / "run", Identity(own, {}, choices))
+    (folder / "run/.lock").touch()
+    assert "_target_ is evil.run; allowed: " in refused(folder, "resume=run")
 
 
 COMPOSED = [
