@@ -1,11 +1,13 @@
 """Compare runs: a table, verdicts by paired tests, figures, and one HTML page of it all."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from statland.command.streams import steady_streams
 from statland.report import load
 from statland.report.comparison import compare, figures, show
 from statland.report.page import write
@@ -14,6 +16,7 @@ from statland.settings import SettingError
 
 def main() -> None:
     """Parse the command line, print the comparison, write its files."""
+    steady_streams()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="sweep or run folders")
     parser.add_argument("--by", metavar="KEY[,KEY]", help="the settings that make the rows")
@@ -23,7 +26,7 @@ def main() -> None:
     output = arguments.output or arguments.runs[0]
     # Into a file or a pipe the table goes in a width that a page and a screen have.
     console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
-    if absent := [str(path) for path in arguments.runs if not path.is_dir()]:
+    if absent := [str(path) for path in arguments.runs if not os.path.isdir(path)]:
         parser.error(f"{', '.join(absent)}: no such folder; allowed: sweep or run folders")
     runs = load(*arguments.runs)
     skipped = runs.attrs["skipped"]

@@ -106,6 +106,14 @@ OF_OURS = {
     "optimizer._target_=torch.optim.Optimizer": "optimizer.lr is no setting of torch.optim.Optim",
     "data.min_days={_target_:os.getcwd}": "allowed: _target_ in model, model.init, data and",
     "+data.x=[{_target_:os.getcwd}]": "data.x is no setting",
+    "data=stocks data.path=[{_target_:pandas.read_pickle,filepath_or_buffer:evil.pkl}]": (
+        "data.path[0]._target_ is pandas.read_pickle; allowed: _target_ in model, model.init, data"
+    ),
+    "model.init._target_=statland.command.mistakes.os.mkdir": "allowed: statland.models.*, and",
+    "data._target_=statland.data.stocks.pd.read_pickle": "which was not found",
+    "data._target_=statland.models.lstm.LSTM": "allowed: statland.data.*, and packages named by",
+    "optimizer._target_=statland.models.lstm.LSTM": "allowed: torch.optim.*, and packages named",
+    "resume={_target_:os.getcwd}": "which is no run folder",
     "model.hidden_size=[[{_target_:os.getcwd}]]": "model.hidden_size[0][0]._target_ is os.getcwd",
     "trust=os": "trust is 'os'; allowed: [names of Python packages]",
     "trust=[a.b]": "trust is ['a.b']; allowed: [names of Python packages]",
@@ -206,6 +214,21 @@ def test_too_little_memory_is_told_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: not enough memory: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("dashes", [(), ("-m",), ("--config-dir", "mine")])
+def test_a_group_that_a_model_has_not(dashes: tuple[str, ...]) -> None:
+    """model/init= with a model that lists no init; Hydra's words tell to append with +."""
+    from hydra.errors import ConfigCompositionException
+
+    from statland.command.explain import explain
+
+    hydra = "Could not override 'model/init'. No match in the defaults list. To append to your ..."
+    arguments = [*dashes, "model=convolution", "model/init=orthogonal"]
+    said = explain(ConfigCompositionException(hydra), arguments)
+    start = "model/init is no setting where model=convolution; allowed with model="
+    assert said.startswith(start)
+    assert {"lstm", "rnn_cell"} <= set(said.removeprefix(start).split(", ")) <= set(names("model"))
 
 
 def test_a_launcher_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

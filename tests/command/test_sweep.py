@@ -306,6 +306,65 @@ def test_a_worker_that_dies_costs_its_own_job_alone(launcher: str, tmp_path: Pat
     same_run(tmp_path / "whole/runs/s/rnn_cell", killed)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks for the process in /proc")
+def test_a_worker_of_joblib_that_dies_costs_nothing(tmp_path: Path) -> None:
+    """The process that waits for a job's own: joblib then ends its other workers too."""
+    command = ("seed=0,1,2", "steps=3000", "data.max_days=8", "probe_every=null")
+    command += ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "checkpoint_every=100")
+    arguments = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *command]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
+        while not (found := list(tmp_path.glob("runs/*/rnn_cell-seed=1/checkpoint.pt"))):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        training = training_process(found[0].parent)
+        worker = int(Path(f"/proc/{training}/stat").read_text().rpartition(")")[2].split()[1])
+        assert worker != process.pid
+        os.kill(worker, signal.SIGKILL)
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert "a worker process died; the sweep goes on" in out
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert statuses(folder) == {f"rnn_cell-seed={seed}": "completed" for seed in range(3)}
+    assert not list(folder.glob(".jobs-*"))
+    (tmp_path / "whole").mkdir()
+    assert sweep(tmp_path / "whole", *command[1:], "seed=0,1,2", "sweep=s").returncode == 0
+    for name in statuses(folder):
+        same_run(tmp_path / "whole/runs/s" / name, folder / name)
+
+
+@pytest.mark.slow
+def test_two_equal_sweeps_at_once_without_checkpoints(tmp_path: Path) -> None:
+    """No run that has completed is begun anew, or taken for failed."""
+    command = ("seed=0,1,2", "steps=400", "data.max_days=8", "probe_every=null", "sweep=s")
+    command += ("checkpoint_every=null",)
+    arguments = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *command]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(arguments, cwd=tmp_path, **pipes) for _ in range(2)]
+    made: dict[Path, bytes] = {}
+    while any(process.poll() is None for process in both):
+        for path in tmp_path.glob("runs/s/*/summary.json"):
+            made.setdefault(path, path.read_bytes())
+        time.sleep(0.01)
+    for process in both:
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        assert "failed" not in out
+    assert {path: path.read_bytes() for path in made} == made
+    (tmp_path / "whole").mkdir()
+    assert sweep(tmp_path / "whole", *command).returncode == 0
+    alone = tmp_path / "whole/runs/s"
+    assert statuses(tmp_path / "runs/s") == statuses(alone)
+    for name, status in statuses(alone).items():
+        assert status == "completed"
+        for file in ("metrics.csv", "run.json"):
+            assert without_speed(tmp_path / f"runs/s/{name}/{file}") == without_speed(
+                alone / name / file
+            )
+
+
 def test_two_different_sweeps_in_one_folder_at_once(tmp_path: Path) -> None:
     commands = [("model=rnn,lstm", "seed=0"), ("model=lstm,rnn", "seed=0,1")]
     arguments = [sys.executable, str(ROOT / "scripts/train.py"), "-m", "sweep=s", *TINY]

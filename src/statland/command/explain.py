@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,30 @@ def explain(error: Exception, arguments: list[str]) -> str:
         message += f": {(str(error.__cause__).splitlines() or [''])[0]}"
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
+            _check_inner_group(message, arguments)
             _find(arguments)
         except SettingError as found:
             return str(found)
         except Exception as other:  # what is not found here is left to Hydra's own words
             log.debug("not found", exc_info=other)
     return str(SettingError(f"{message}; HYDRA_FULL_ERROR=1 shows where"))
+
+
+def _check_inner_group(message: str, arguments: list[str]) -> None:
+    """Raise SettingError where Hydra's message is of model/init= with a model that has none."""
+    found = re.match(r"Could not override '((\w+)/\w+)'\. No match in the defaults list", message)
+    if found is None:
+        return
+    group, outer = found.groups()
+    having = [
+        name
+        for name in GlobalHydra.instance().config_loader().get_group_options(outer)
+        if group in compose("train", [f"{outer}={name}"], True).hydra.runtime.choices
+    ]
+    chosen = [text for text in arguments if text.startswith(f"{outer}=")] or [outer]
+    raise SettingError(
+        f"{group} is no setting where {chosen[-1]}; allowed with {outer}={', '.join(having)}"
+    )
 
 
 def _find(arguments: list[str]) -> None:

@@ -1,6 +1,8 @@
 """What Hydra calls before it makes a folder for a run or a sweep, and after a sweep."""
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,7 +46,7 @@ class RunFolders(Callback):
             with held(folder):
                 remove_lock(folder)
         except OSError as error:
-            _refuse(f"{folder} cannot be made: {error.strerror}; allowed: another runs_dir")
+            _refuse_place(folder, error)
         except (FolderTaken, SettingError) as error:
             _refuse(str(error))
 
@@ -71,6 +73,13 @@ class RunFolders(Callback):
             _refuse(str(error))
         except HydraException:
             return  # which Hydra itself will meet
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            remove_new()
+            _refuse_place(folder, error)
         print(f"{jobs} jobs, {ended} of them done before, in {folder}", flush=True)
         of_hydra.append(f"hydra.job.name='{name_pattern(overrides)}'")
         of_hydra.extend(Progress.begin(folder, jobs))
@@ -106,6 +115,10 @@ def _refuse(reason: str) -> NoReturn:
     sys.exit(2)
 
 
+def _refuse_place(folder: Path, error: OSError) -> NoReturn:
+    _refuse(f"{folder} cannot be made: {error.strerror}; allowed: another runs_dir")
+
+
 def _folder(config: DictConfig, name: str) -> Path:
     """The folder that hydra.`name` says; end with exit status 2 where no run could be kept there.
 
@@ -127,7 +140,10 @@ def _folder(config: DictConfig, name: str) -> Path:
         folder = Path(str(OmegaConf.select(config.hydra, name, throw_on_missing=True)))
     except OmegaConfBaseException as error:
         _refuse(f"hydra.{name}: {str(error).splitlines()[0]}; allowed: a folder")
-    _new[:] = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        _new[:] = [path for path in (folder, *folder.parents) if not path.exists()]
+    except OSError as error:  # too long a name
+        _refuse_place(folder, error)
     return folder
 
 
@@ -198,5 +214,5 @@ def forget_sweep() -> None:
 def remove_new() -> None:
     """Remove the folders that this command has made, as far as they are empty."""
     for folder in _new:
-        if folder.is_dir() and not any(folder.iterdir()):
+        if os.path.isdir(folder) and not any(folder.iterdir()):
             folder.rmdir()

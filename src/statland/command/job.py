@@ -25,6 +25,7 @@ from statland.command.folders import remove_new
 from statland.command.logged import execute_logged, logging_to
 from statland.command.mistakes import end_if_disk_is_full, refusals_in_one_line
 from statland.command.resume import resume
+from statland.command.streams import steady_streams
 from statland.command.sweep import ENDED, Progress, place, run_of, runs_in, without_run
 from statland.records.lock import FolderTaken, held
 from statland.records.summary import read_summary, write_summary
@@ -46,6 +47,7 @@ def main(config: DictConfig) -> None:
     By itself, a setting that cannot be ends it with one line and exit status 2. In a sweep a job
     that fails says so in its summary and its log, and the others go on.
     """
+    steady_streams()  # of a launcher's worker too
     hydra = HydraConfig.get()
     if not OmegaConf.is_missing(hydra.job, "num"):
         job_of_sweep(config, Path(hydra.sweep.dir), hydra.job.name)

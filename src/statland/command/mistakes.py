@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from statland.command.child import can_fork, run_in_child
 from statland.command.explain import MULTIRUN, explain
-from statland.command.folders import forget_sweep
+from statland.command.folders import forget_sweep, remove_new
 from statland.settings import SettingError
 from statland.training.stopping import Interrupted, ignore_signals
 
 log = logging.getLogger(__name__)
+
+AGAIN = "STATLAND_AGAIN"  # in the environment: how often a sweep has lost a worker
 
 # Whether whoever gave the command wants tracebacks, where one line would do.
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -34,6 +38,8 @@ def errors_in_one_line() -> Iterator[None]:
     if FULL_ERROR:
         yield
         return
+    if any(argument.startswith("--e") for argument in sys.argv[1:]):  # or as much of it
+        _end("--experimental-rerun would run code from a file; allowed: resume=FOLDER", 2)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print it and exit by itself
     try:
         yield
@@ -41,9 +47,14 @@ def errors_in_one_line() -> Iterator[None]:
         ignore_signals()  # all is saved: a second Ctrl-C would only show a traceback
         raise
     except KeyboardInterrupt:  # before or after the training, which saves
+        remove_new()
         sys.exit(130)
+    except SettingError as error:  # in what Hydra composed
+        forget_sweep()
+        _end(error, 2)
     except Exception as error:
         end_if_disk_is_full(error)
+        _go_on_without_worker(error)
         ours = isinstance(error, HydraException | OmegaConfBaseException)
         frames = traceback.extract_tb(error.__traceback__)
         if not ours and any(frame.name == "run_job" for frame in frames):
@@ -52,7 +63,23 @@ def errors_in_one_line() -> Iterator[None]:
         forget_sweep()
         sys.exit(1)
     finally:
-        del os.environ["HYDRA_FULL_ERROR"]
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def _go_on_without_worker(error: Exception) -> None:
+    """Where a worker process of joblib died, which ends all of them, give the command again.
+
+    The jobs in progress have saved, and go on. Three times at most: it could die again and again.
+    """
+    times = int(os.environ.get(AGAIN, 0))
+    if type(error).__name__ != "TerminatedWorkerError" or times == 3 or not can_fork("joblib"):
+        return
+    print("a worker process died; the sweep goes on", flush=True)
+    os.environ[AGAIN] = str(times + 1)
+    del os.environ["HYDRA_FULL_ERROR"]
+    command = [sys.executable, *sys.argv, f"hydra.sweep.dir='{HydraConfig.get().sweep.dir}'"]
+    status = run_in_child(lambda: os.execv(sys.executable, command))
+    sys.exit(status if status >= 0 else 128 - status)
 
 
 def quoted(argument: str) -> str:

@@ -1,5 +1,6 @@
 """Going on with a run that was stopped: by its own settings, wherever its folder is now."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def resume(settings: Settings, choices: Mapping[str, str], typed: Sequence[str])
     SettingError where the folder is no run's, or another setting than its own is asked for.
     """
     folder = Path(str(settings["resume"]))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # nor one whose name is too long
         raise SettingError(f"resume is {folder}, which is no run folder")
     if not any((folder / name).exists() for name in (NAME, checkpoint.NEWEST, checkpoint.BEFORE)):
         raise SettingError(f"resume is {folder}, which is no run folder: it has no {NAME}")

@@ -1,5 +1,6 @@
 """Where a result came from: the commit, the versions, the command."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -22,10 +23,17 @@ def provenance() -> dict[str, object]:
 
 
 def _git(*arguments: str) -> str | None:
+    """What git says of the folder that this file is in, whatever GIT_DIR may point at."""
     home = Path(__file__).parent
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=home, capture_output=True, text=True, timeout=10, check=True
+            ["git", *arguments],
+            cwd=home,
+            env={key: v for key, v in os.environ.items() if not key.startswith("GIT_")},
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

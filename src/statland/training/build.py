@@ -85,7 +85,7 @@ def _optimizer(
     values: Mapping[str, Any], model: SequenceModel, trust: list[str]
 ) -> torch.optim.Optimizer:
     """The optimizer of all parameters of a model."""
-    target = values.get("_target_")
+    target = str(values.get("_target_"))
     if target in UNFIT:
         raise SettingError(
             f"optimizer._target_ is {target}, which {UNFIT[target]}; allowed: the others of "

@@ -65,6 +65,8 @@ def check(values: Mapping[str, Any]) -> Settings:
     for key in ("runs_dir", "sweep"):
         if not isinstance(values[key], str) or not values[key].strip():
             raise SettingError(f"{key} is {values[key]!r}; allowed: a folder")
+    if not isinstance(values["resume"], str | None):
+        raise SettingError(f"resume is {values['resume']!r}; allowed: a run folder")
     if values["clip_norm"] is not None:
         number("clip_norm", values["clip_norm"], above=0)
     trust = values["trust"]

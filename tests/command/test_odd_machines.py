@@ -1,0 +1,228 @@
+"""Screens that go away, ASCII alone, long names, folders that cannot be written to, foreign git."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, ran
+
+from statland.command.streams import steady_streams
+from statland.records.provenance import provenance
+from statland.settings import SettingError
+
+SMALL = ("steps=2", "data.max_days=6")
+LONG = "a" * 300
+
+
+def python(
+    folder: Path,
+    script: str,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    preexec_fn: Callable[[], None] | None = None,
+    stdout: int = subprocess.PIPE,
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / f"scripts/{script}.py"), *arguments],
+        cwd=folder,
+        env=os.environ | (env or {}),
+        preexec_fn=preexec_fn,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+
+
+def status(folder: Path) -> str:
+    return str(json.loads((folder / "summary.json").read_text())["status"])
+
+
+@pytest.fixture
+def nobody_reads() -> int:
+    """The end of a pipe to write to, the other end closed: what head leaves behind."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    return writes
+
+
+def test_a_run_goes_on_without_its_screen(tmp_path: Path, nobody_reads: int) -> None:
+    """Also in ASCII, in a folder whose name matplotlib could take for a formula."""
+    name = r"_a$x_^{\frac{"
+    env = {"PYTHONIOENCODING": "ascii"}
+    done = python(
+        tmp_path, "train", *SMALL, f"hydra.run.dir='{name}'", env=env, stdout=nobody_reads
+    )
+    os.close(nobody_reads)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert status(tmp_path / name) == "completed"
+    assert (tmp_path / name / "heatmap.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "way"),
+    [
+        ("basic", "closed"),
+        pytest.param("basic", "broken", marks=pytest.mark.slow),
+        pytest.param("joblib", "closed", marks=pytest.mark.slow),
+        pytest.param("joblib", "broken", marks=pytest.mark.slow),
+    ],
+)
+def test_a_sweep_and_its_comparison_keep_their_exit_status(
+    launcher: str, way: str, tmp_path: Path, nobody_reads: int
+) -> None:
+    """Without a screen; one of two jobs fails, as an RNN cell cannot have that initialisation."""
+    away = {"preexec_fn": lambda: os.close(1)} if way == "closed" else {"stdout": nobody_reads}
+    sweep = ("-m", "model/init=default,chrono", "sweep=s", *SMALL, f"hydra/launcher={launcher}")
+    done = python(tmp_path, "train", *sweep, **away)
+    assert (done.returncode, done.stderr) == (1, "")
+    folder = tmp_path / "runs/s"
+    assert sorted(status(path.parent) for path in folder.glob("*/summary.json")) == [
+        "completed",
+        "failed",
+    ]
+    done = python(tmp_path, "compare", "runs/s", **away)
+    assert (done.returncode, done.stderr) == (0, "")
+    os.close(nobody_reads)
+    assert (folder / "compare.html").exists()
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_comparison_in_ascii(env: dict[str, str], tmp_path: Path) -> None:
+    """Which has a ±, and lines round a table."""
+    for seed in (0, 1):
+        ran(tmp_path / f"{seed}", *SMALL, f"seed={seed}", "probe_every=null")
+    done = python(tmp_path, "compare", ".", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rnn_cell | 2" in done.stdout
+    assert done.stdout.isascii()
+
+
+def test_whatever_the_streams_were(monkeypatch: pytest.MonkeyPatch, nobody_reads: int) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", open(nobody_reads, "w", encoding="ascii"))  # noqa: SIM115
+    steady_streams()
+    for stream in (sys.stdout, sys.stderr):
+        print("±" * 99_999, file=stream, flush=True)
+    steady = sys.stderr
+    steady_streams()  # in a process that is forked
+    assert sys.stderr is steady
+
+
+TOO_LONG = {
+    f"runs_dir={LONG}": "cannot be made: File name too long; allowed: another runs_dir",
+    f"hydra.run.dir={LONG}": "cannot be made: File name too long; allowed: another runs_dir",
+    f"-m seed=0,1 sweep={LONG}": "cannot be made: File name too long; allowed: another runs_dir",
+    f"resume={LONG}": "which is no run folder",
+    f"data=stocks data.path={LONG}": "File name too long",
+    "-m seed=0,1 runs_dir=taken": "cannot be made: ",
+}
+
+
+@pytest.mark.parametrize("arguments", list(TOO_LONG), ids=lambda text: text.replace(LONG, "aa"))
+def test_a_name_that_cannot_be_is_one_line(arguments: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    done = python(tmp_path, "train", *arguments.split())
+    assert done.returncode == 2
+    assert TOO_LONG[arguments] in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_jobs_that_differ_in_long_values_get_folders_that_fit(tmp_path: Path) -> None:
+    """Of two such sweeps in one folder as well."""
+    for name in ("b", "c"):
+        prices = tmp_path / name / ("d" * 120) / ("e" * 120)
+        prices.mkdir(parents=True)
+        days = "".join(f"2020-01-{day:02},{day % 3 + 1}\n" for day in range(1, 32))
+        (prices / "mine.csv").write_text("Date,Close\n" + days)
+    paths = [str(path) for path in tmp_path.glob("?/*/*")]
+    command = ("-m", "data=stocks", f"data.path={','.join(paths)}", "sweep=s", "steps=1")
+    command += ("data.min_days=5", "data.max_days=6", "probe_every=null")
+    done = python(tmp_path, "train", *command)
+    assert done.returncode == 0, done.stderr
+    folders = {path.parent.name for path in (tmp_path / "runs/s").glob("*/run.json")}
+    assert len(folders) == 2
+    assert max(map(len, folders)) < 200
+
+
+def test_a_foreign_git_folder_is_not_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = provenance()
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CEILING_DIRECTORIES"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert provenance() == here
+    assert here["commit"]
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a run, on a file system that is read-only."""
+    ran(tmp_path / "kept/run", *SMALL)
+    place = tmp_path / "read_only"
+    place.mkdir()
+    mount = ["mount", "-o", "bind,ro", str(tmp_path / "kept"), str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+READ_ONLY = {
+    "train resume=read_only/run": (2, "read_only/run cannot be written to: Read-only file system"),
+    "train -m seed=0,1 runs_dir=read_only": (2, "cannot be made: Read-only file system; allowed"),
+    "compare read_only": (1, "Read-only file system: 'read_only/compare.csv'; allowed: another"),
+}
+
+
+def test_what_is_read_only_is_one_line(read_only: Path) -> None:
+    for command, (status, words) in READ_ONLY.items():
+        done = python(read_only.parent, *command.split())
+        assert done.returncode == status
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_to(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where nothing may be mounted: what the lock makes of it."""
+    ran(tmp_path, *SMALL)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(SettingError, match=f"cannot be written to: {os.strerror(code)}"):
+        ran(tmp_path, *SMALL, resume=True)
+
+
+@pytest.mark.parametrize("after", [0.4, 1.2])
+def test_ctrl_c_before_a_run_begins_leaves_nothing(after: float, tmp_path: Path) -> None:
+    arguments = [sys.executable, str(ROOT / "scripts/train.py"), "steps=5", "hydra.run.dir=a/b"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
+        while not (tmp_path / "a/b").exists():
+            time.sleep(0.002)
+        time.sleep(after - 0.4)  # while torch is imported
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert not list(tmp_path.iterdir())
