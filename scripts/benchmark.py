@@ -11,13 +11,15 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from statland.benchmark import recurrence, runs
+from statland.benchmark import families, recurrence, runs
 from statland.benchmark.timing import geometric_mean
 from statland.training.device import prepare_process
 
 TABLES = {
     "hand-written RNN, forward and backward": lambda s: recurrence.hand_written_rnn(10 * s),
     "ragged histories, forward and backward": lambda s: recurrence.padded_and_packed(5 * s),
+    "families, forward and backward, 32 companies, 64 units": lambda s: families.families(10 * s),
+    "h_t = a_t h_{t-1} + b_t, 32 companies, 64 units": lambda s: families.sweeps(3 * s),
     "one training step, 50 days, 32 companies, 32 units": lambda s: runs.recorded_training(
         steps=1000, rounds=max(1, round(7 * s))
     ),
