@@ -104,6 +104,14 @@ def test_a_preset_calls_nothing(name: str, folder: Path) -> None:
     assert "allowed: " in refused(folder, "--config-dir", "theirs", *many, "steps=1", preset)
 
 
+def test_hydra_s_own_options_are_there(folder: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config-dir", "theirs"]
+    for option in ("--hydra-help", "--info=config", "--cfg=hydra"):
+        done = subprocess.run([*command, option], cwd=folder, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout
+
+
 def test_a_sweep_over_presets_calls_nothing(folder: Path) -> None:
     (folder / "theirs/experiment/honest.yaml").write_text(f"{PRESET}steps: 1\n")
     sweep = ("-m", "experiment=honest,logging_of_jobs")

@@ -45,10 +45,10 @@ def _checked(
     add nothing to it but a sweep.
     """
     typed = [text for text in overrides if _may_be_typed(text)]
-    key = (*typed, run_mode.name)
+    key = (str(config_name), *typed, run_mode.name)
     if key not in _as_typed:
         with warnings.catch_warnings(action="ignore"):  # of what is refused in the next line
-            usual = _compose(self, "train", typed, run_mode, from_shell)
+            usual = _compose(self, config_name and "train", typed, run_mode, from_shell)
         _check_sources(usual)
         _as_typed[key] = _flat(usual.hydra)
     config = _compose(self, config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
@@ -56,8 +56,8 @@ def _checked(
     for name in sorted(found.keys() | allowed.keys()):
         if found.get(name) != allowed.get(name):
             raise SettingError(
-                f"hydra.{name} is {found.get(name)!r}; allowed: {allowed.get(name)!r}, and in a "
-                f"preset hydra.sweeper.params alone"
+                f"hydra.{name} is {found.get(name)!r}; allowed: {allowed.get(name)!r} (of hydra "
+                f"a file sets sweeper.params alone, and nothing logging or callbacks)"
             )
     lists: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)
     if sorted(lists["hydra"] + lists["task"]) != sorted(overrides):
