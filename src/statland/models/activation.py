@@ -1,4 +1,4 @@
-"""tanh and sigmoid with slopes that do not cancel.
+"""tanh and sigmoid with slopes that do not cancel, and modReLU.
 
 PyTorch computes them from the value: 1 - tanh(a)^2 is exactly 0 beyond a = 19, and a quarter of a
 decade off just below, though the slope there is 10^-16. Here they come from the pre-activation a:
