@@ -45,6 +45,7 @@ def _in_child(
     os.dup2(out.fileno(), 1)
     os.dup2(err.fileno(), 2)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.parent))
     warnings.resetwarnings()

@@ -96,7 +96,9 @@ def test_each_comment_is_shown(path: Path, shown: str) -> None:
 def own_settings(path: Path) -> list[str]:
     """The keys that a file sets, as yaml itself reads them."""
     content = yaml.safe_load((CONFIGS / f"{path}.yaml").read_text()) or {}
-    return [
+    for_model = content.pop("for_model", None)  # what it says of a model is on one line
+    own = [] if for_model is None else [f"for_model.{name}" for name in for_model] or ["for_model"]
+    return own + [
         key
         for key in flatten(content)
         if key != "defaults" and (path != TRAIN or not key.startswith("hydra."))

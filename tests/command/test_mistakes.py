@@ -95,6 +95,8 @@ OF_OURS = {
     "which model LSTM does not have; allowed: default, chrono, forget_bias, orthogonal",
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
     "~model": "model is missing",
+    "for_model=5": "for_model is 5; allowed: {NAME: {KEY: VALUE}}",
+    "++for_model.lstm=5": "for_model is {'lstm': 5}; allowed: {NAME: {KEY: VALUE}}",
     "~data.noise": "data.noise is missing",
     "model._target_=os.system": "allowed: statland.models.*, and packages named by trust=",
     "model._target_=torch.optim.Adam": "torch.optim.Adam; allowed: statland.models.*",

@@ -56,12 +56,12 @@ def _first_key(text: str) -> int:
 
 
 def _settings(pairs: list[Pair], prefix: str, text: str) -> Iterator[Setting]:
-    """Every key with a value, nested ones dotted."""
+    """Every key with a value, nested ones dotted; {KEY: VALUE} on one line is one value."""
     for key, node in pairs:
         name = f"{prefix}{key.value}"
         if str(key.value).startswith("_"):
             continue
-        if isinstance(node, yaml.MappingNode) and node.value:
+        if isinstance(node, yaml.MappingNode) and not node.flow_style:
             yield from _settings(node.value, f"{name}.", text)
         else:
             yield Setting(name, _written(node), _comment(key, node, text))
@@ -82,7 +82,7 @@ def _written(node: yaml.Node) -> str:
     if isinstance(node, yaml.SequenceNode):
         return "[" + ",".join(_written(entry) for entry in node.value) + "]"
     if isinstance(node, yaml.MappingNode):
-        return "{}"
+        return "{" + ",".join(f"{key.value}: {_written(entry)}" for key, entry in node.value) + "}"
     return str(node.value) or ("null" if node.tag.endswith(":null") else "''")
 
 

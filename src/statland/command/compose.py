@@ -37,8 +37,12 @@ def _set_for_model(settings: dict[str, Any], typed: Container[str]) -> None:
     A preset that compares models of one size says there how wide each is.
     """
     for_model, model = settings.pop("for_model", None) or {}, settings.get("model")
-    if not isinstance(for_model, Mapping) or not isinstance(model, dict):
+    if not isinstance(for_model, Mapping) or not all(
+        isinstance(keys, Mapping) for keys in for_model.values()
+    ):
         raise SettingError(f"for_model is {for_model!r}; allowed: {{NAME: {{KEY: VALUE}}}}")
+    if not isinstance(model, dict):
+        return  # which is refused by itself
     name = str(model.get("_target_")).split(".")[-2:][0]
     for key, value in (for_model.get(name) or {}).items():
         if f"model.{key}" not in typed:
@@ -63,7 +67,9 @@ def choices_of_job() -> dict[str, str]:
 
 def overrides_of_job() -> list[str]:
     """The arguments of the command line that are this job's, as they were typed."""
-    return list(HydraConfig.get().overrides.task)
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(typed, list)
+    return [str(override) for override in typed]
 
 
 def check_trust(trust: object, typed: Iterable[str]) -> None:
