@@ -12,7 +12,7 @@ LENGTHS = torch.tensor([300, 1, 2, 57, 33, 32])  # 32 days are swept at once
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_flow_to_the_inputs_equals_autograd_through_forward(model_name: str, layers: int) -> None:
-    sizes = ("model.hidden_size=6", f"model.num_layers={layers}")
+    sizes = ("model.hidden_size=6", f"model.num_layers={layers}", "model.num_heads=3")
     overrides = applicable(f"model={model_name}", *sizes)
     if layers > 1 and sizes[1] not in overrides:
         pytest.skip("has no layers to stack")

@@ -3,15 +3,19 @@
 import itertools
 import json
 import math
+import os
+import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from conftest import ran, same_run
+from conftest import MARKETS, MODELS, PAIRS, ran, same_run
 
 from statland.records import checkpoint
 from statland.report import load
+from statland.training import fit
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -62,6 +66,7 @@ def cases() -> list[object]:
     found = []
     for case in itertools.product(SIZES, ["rnn_cell", "rnn", "lstm"], ["float32", "float64"]):
         takes_long = case[0] in ("5000 days", "512 units")
+        takes_long |= case[0] in ("1000 companies", "five layers") and case[2] == "float64"
         found.append(pytest.param(*case, marks=[pytest.mark.slow] if takes_long else []))
     return found
 
@@ -80,3 +85,44 @@ def test_every_size_resumes_as_if_it_had_not_been_stopped(
     weights = checkpoint.load(tmp_path / "resumed")["model"].values()
     assert {weight.dtype for weight in weights} == {getattr(torch, dtype)}
     assert math.isfinite(resumed["validation"]["mse"])
+
+
+def killed(folder: Path, *overrides: str) -> None:
+    """A run whose process is killed at its sixth step, in the middle of its backward pass."""
+    child = os.fork()
+    if child == 0:
+        calls, norm = itertools.count(1), fit.gradient_norm
+
+        def until_the_sixth(parameters: Iterable[torch.nn.Parameter]) -> float:
+            if next(calls) == 6:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return norm(parameters)
+
+        fit.gradient_norm = until_the_sixth
+        ran(folder, *overrides)
+        os._exit(1)  # it should not have come so far
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def every_model() -> list[object]:
+    """Each model and each market in the fast tests, all pairs of them in the slow ones."""
+    found = []
+    for model, market, dtype in itertools.product(MODELS, MARKETS, ["float32", "float64"]):
+        is_fast = (model, market) in PAIRS and (MODELS.index(model) % 2 == 0) == (
+            dtype[-2:] == "32"
+        )
+        found.append(pytest.param(model, market, dtype, marks=[] if is_fast else pytest.mark.slow))
+    return found
+
+
+@pytest.mark.parametrize(("model", "market", "dtype"), every_model())
+def test_every_model_goes_on_after_a_kill(
+    model: str, market: str, dtype: str, tmp_path: Path
+) -> None:
+    settings = (f"model={model}", f"data={market}", f"dtype={dtype}", "data.max_days=12")
+    often = ("log_every=1", "probe_every=2", "checkpoint_every=2", "validate_every=3", "steps=8")
+    ran(tmp_path / "whole", *settings, *often)
+    killed(tmp_path / "killed", *settings, *often)
+    assert checkpoint.load(tmp_path / "killed")["updates"] == 4
+    ran(tmp_path / "killed", *settings, *often, resume=True)
+    same_run(tmp_path / "whole", tmp_path / "killed")
