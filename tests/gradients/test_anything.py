@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from statland import gradients
-from statland.gradients import Flow, Recurrence, gradient_flow
+from statland.gradients import Flow, Recurrence, gradient_flow, weight_flow
 from statland.models.bare import State
 
 B, T, F, H, K = 3, 7, 2, 4, 3
@@ -289,6 +289,9 @@ def test_the_examples_of_the_docstrings_run() -> None:
     flow = names["flow"]
     assert set(flow.log10) == {"state", "x"}
     assert flow.log10_error.isfinite().all()
+    for code in examples(weight_flow.__doc__ or ""):
+        exec(code, names)
+    assert names["taught"].log10["weight_hh_l0"].shape == names["taught"].together.shape == (5, 12)
     (code,) = examples(Recurrence.__doc__ or "")
     for line in code.splitlines():
         made = eval(line, names)

@@ -120,6 +120,16 @@ def test_parts_of_any_name_have_colours_of_their_own() -> None:
     assert len(colours) == 4 + 4  # the parts; before training, theory, the answer, the reach
 
 
+def test_what_taught_the_weights_is_no_part_of_the_state() -> None:
+    """A run that is resumed reads it from the same file; the figure is of the state."""
+    before, after = probed(0, -LAGS, weights=LAGS), probed(9, -LAGS / 2, weights=LAGS, h=-LAGS)
+    figure = profile_figure("lstm", after, before)
+    plain = profile_figure("lstm", probed(9, -LAGS / 2, h=-LAGS), probed(0, -LAGS))
+    assert said(figure) == said(plain)
+    assert "of it, through h" in said(figure)
+    assert list(lines_of(figure.axes[0])) == list(lines_of(plain.axes[0]))
+
+
 def test_a_measured_flow_alone_and_before_training() -> None:
     now, before = (
         Flow({"state": SPREAD + slope * LAGS, "x": SPREAD + LAGS}, SPREAD[:, 0], SPREAD[:, 0] > 9)

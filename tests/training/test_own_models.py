@@ -82,7 +82,7 @@ def test_what_a_model_without_a_state_leaves_behind(runs: Path) -> None:
     tags = set(pd.read_csv(runs / "convolution/metrics.csv").tag)
     assert not any(re.match("recurrence/|units/|.*lyapunov", tag) for tag in tags)
     state = pd.read_csv(runs / "diagonal/gradient_flow.csv")
-    assert set(state.quantity) == {"state", "x"}
+    assert set(state.quantity) == {"state", "x", "weights"}
 
 
 def test_the_flow_to_the_inputs_of_a_ragged_batch() -> None:

@@ -91,7 +91,12 @@ def check_flow(folder: Path, model: SequenceModel, by_tag: dict[str, pd.Series])
     leading = flow[flow.quantity == ("state" if has_state else "x")]
     median = leading.set_index(["step", "lag"]).log10_median
     parts = set(model.parts) if has_state and len(model.parts) > 1 else set()
-    assert set(flow.quantity) == {"x"} | parts | ({"state"} if has_state else set())
+    of_state = {"state", "weights"} if has_state else set()
+    assert set(flow.quantity) == {"x"} | parts | of_state
+    weights = flow[flow.quantity == "weights"].set_index("step").lag
+    assert list(weights.index.unique()) == ([0, 4] if has_state else [])
+    for step in set(weights.index):  # at every lag that the state has
+        assert list(weights[step]) == list(leading[leading.step == step].lag)
     for tag in (
         "gradient/first_to_last",
         "profile_summary/decay_per_day",

@@ -7,7 +7,11 @@ import pytest
 import torch
 from conftest import built
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from statland.gradients.probe import WEIGHTS, weights_profile
+from statland.models.bare import Recurrence
+from statland.records.files import read_flow
 from statland.records.recorder import Recorder
 from statland.training import watch
 from statland.training.watch import GradientWatch
@@ -62,3 +66,54 @@ def test_a_long_run_is_drawn_early(steps: int, drawn: bool, tmp_path: Path) -> N
     seen.probe_if_due(1, seen.console)
     assert (tmp_path / "a/heatmap.png").exists() is drawn
     seen.recorder.close()
+
+
+def board(folder: Path, tag: str) -> dict[int, float]:
+    scalars = EventAccumulator(str(folder), {"scalars": 0}).Reload().Scalars(tag)
+    return {scalar.step: scalar.value for scalar in scalars}
+
+
+def test_what_taught_the_weights_is_recorded_before_and_after_training(tmp_path: Path) -> None:
+    """Of all lags but the first day's, which adds an exact 0 to a recurrent matrix."""
+    seen = watching(tmp_path / "a")
+    seen.probe_if_due(0, seen.console)
+    expected = weights_profile(seen.model, seen.batch, seen.last_flow)
+    with torch.no_grad():
+        for parameter in seen.model.parameters():
+            parameter.mul_(1.5)
+    seen.probe(3)
+    seen.finish(7)
+    sizes = seen.recorder.sizes()
+    seen.recorder.close()
+    found = read_flow(tmp_path / "a")
+    assert {step for step, profiles in found.items() if WEIGHTS in profiles} == {0, 7}
+    for ours, theirs in zip(found[0][WEIGHTS], expected, strict=True):
+        assert torch.equal(ours, theirs.double())
+    for when, step in (("before", 0), ("after", 7)):
+        drawn = board(tmp_path / "a", f"profile_weights/{when}_training")
+        assert list(drawn) == list(range(6))
+        torch.testing.assert_close(
+            torch.tensor(list(drawn.values())), found[step][WEIGHTS].median.float()
+        )
+    assert not torch.equal(found[0][WEIGHTS].median, found[7][WEIGHTS].median)
+
+    again = watching(tmp_path / "b")
+    again.recorder.close()
+    again.recorder = Recorder(tmp_path / "a", sizes, step=3)
+    again.restore({}, 3)  # TensorBoard drops what it had of lag 3 and on
+    again.recorder.close()
+    drawn = board(tmp_path / "a", "profile_weights/before_training")
+    assert sorted(drawn) == list(range(6))
+
+
+def test_a_model_without_a_state_or_with_a_part_of_that_name_has_no_profile(
+    tmp_path: Path,
+) -> None:
+    seen = watching(tmp_path / "a")
+    seen.probe(0)
+    seen.recorder.close()
+    flow = seen.last_flow
+    _, without, _ = built("model=tcn", "data.max_days=6")
+    assert weights_profile(without, seen.batch, flow) is None
+    named = Recurrence(torch.nn.GRUCell(1, 2), initial=torch.zeros(2), parts=(WEIGHTS,))
+    assert weights_profile(named, seen.batch, flow) is None

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from statland.gradients.flow import Flow, gradient_flow
 from statland.gradients.reach import Profile, decay_per_day, first_to_last, profile, reach_days
+from statland.gradients.weights import WeightFlow, weight_flow
 from statland.models.bare import Recurrence
 
 if TYPE_CHECKING:
@@ -13,12 +14,14 @@ __all__ = [
     "Flow",
     "Profile",
     "Recurrence",
+    "WeightFlow",
     "decay_per_day",
     "first_to_last",
     "gradient_flow",
     "profile",
     "profile_figure",
     "reach_days",
+    "weight_flow",
 ]
 
 

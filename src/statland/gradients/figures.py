@@ -14,7 +14,7 @@ from torch import Tensor
 
 from statland.drawing import COLOURS, DECADES, DIVERGING, FONT, finite, label_powers, plain, power
 from statland.gradients.flow import Flow
-from statland.gradients.probe import Probed, leading, profiles_of
+from statland.gradients.probe import WEIGHTS, Probed, leading, profiles_of
 from statland.gradients.reach import REACH, Profile, reach_days
 
 BEFORE, AFTER, THEORY, ANSWER = "#999999", "#0072B2", "#D55E00", "#009E73"
@@ -144,7 +144,7 @@ def _band(axes: Axes, profile: Profile, colour: str, width: float, name: str) ->
 
 def _parts(axes: Axes, profiles: Mapping[str, Profile]) -> None:
     """The flow through each part of the state, its markers apart from the other parts'."""
-    parts = [name for name in profiles if name not in ("state", "x")]
+    parts = [name for name in profiles if name not in ("state", "x", WEIGHTS)]
     for place, name in enumerate(parts):
         every = (place / len(parts) * 0.15, 0.15)
         style: dict[str, Any] = {

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from statland.gradients.sweep import norm, sweep, unrolled
+from statland.gradients.sweep import DIRECTION, norm, sweep, unrolled
 from statland.models.bare import Bare, stepped_cell
 from statland.models.base import RecurrentModel, SequenceModel, at_last_day
 
@@ -38,6 +38,7 @@ class Flow(NamedTuple):
     log10_error: Tensor  # (B,) log10 of ||dl_b/dp_b||; nan where no loss was given
     lost: Tensor  # (B,) True where the state or the prediction is nan; nan everywhere
     states: Tensor | None = None  # (T, B, S) after each day that was traded, in float64, else 0
+    directions: Tensor | None = None  # (T, B, S) u dp/ds_t over its norm, likewise
 
 
 def gradient_flow(
@@ -71,11 +72,7 @@ def gradient_flow(
     where several outputs have no loss, where the loss does not give one value a company, and where
     predictions are not (B, K).
     """
-    if isinstance(model, nn.RNNBase):
-        x = x if model.batch_first else x.transpose(0, 1)
-        model = Bare(model)
-    elif isinstance(model, nn.RNNCellBase):
-        model = stepped_cell(model)
+    model, x = as_recurrence(model, x)
     if lengths is not None and not isinstance(model, SequenceModel):
         raise ValueError(f"{type(model).__name__} takes no lengths; only a SequenceModel does")
     model, dtype, device = frozen(model), x.dtype, x.device
@@ -88,6 +85,13 @@ def gradient_flow(
     measure = _to_states if isinstance(model, RecurrentModel) else _to_inputs
     with torch.random.fork_rng(devices=[]):
         return measure(model, x, ages, direction)
+
+
+def as_recurrence(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+    """An nn.RNN, nn.LSTM or nn.GRU, or a cell of theirs, as a RecurrentModel; x as (B, T, F)."""
+    if isinstance(model, nn.RNNBase):
+        return Bare(model), x if model.batch_first else x.transpose(0, 1)
+    return (stepped_cell(model) if isinstance(model, nn.RNNCellBase) else model), x
 
 
 def frozen(model: Module) -> Module:
@@ -111,9 +115,10 @@ def _to_states(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) 
         u, error = direction(prediction)
         (seeds,) = torch.autograd.grad(prediction, last, u)
     days = sweep(model, run, seeds[order])
+    directions = days.pop(DIRECTION)[:, back]
     lost = run.lost[back]
-    log10 = {name: _by_lag(values[:, back].T, ages, lost) for name, values in days.items()}
-    return Flow(log10, error, lost, run.after[:, back])
+    log10 = {name: by_lag(values[:, back].T, ages, lost) for name, values in days.items()}
+    return Flow(log10, error, lost, run.after[:, back], directions)
 
 
 def _to_inputs(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) -> Flow:
@@ -128,7 +133,7 @@ def _to_inputs(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) 
         u, error = direction(prediction)
         (at_x,) = torch.autograd.grad(prediction, x, u, materialize_grads=True)
     lost = prediction.detach().isnan().any(1)
-    return Flow({"x": _by_lag(norm(at_x).log10(), ages, lost)}, error, lost)
+    return Flow({"x": by_lag(norm(at_x).log10(), ages, lost)}, error, lost)
 
 
 def _direction(
@@ -160,7 +165,7 @@ def _direction(
     return (torch.ones_like(u) if outputs == 1 else u).detach(), size.log10().detach()
 
 
-def _by_lag(days: Tensor, ages: Tensor, lost: Tensor) -> Tensor:
+def by_lag(days: Tensor, ages: Tensor, lost: Tensor) -> Tensor:
     """Values by day (B, T) to values by lag (B, T), nan where a company is younger or lost."""
     day = ages[:, None] - 1 - torch.arange(days.shape[1])
     return days.gather(1, day.clamp(min=0)).where((day >= 0) & ~lost[:, None], math.nan)

@@ -23,9 +23,13 @@ from statland.gradients.spectrum import (
     spectral_radius,
 )
 from statland.gradients.verdict import word
+from statland.gradients.weights import of_flow
 from statland.models.base import RecurrentModel, SequenceModel
 
 COMPANIES = 16
+
+# Beside state, its parts and x: what each day adds to the weights, of all weights together.
+WEIGHTS = "weights"
 
 # Lags that have a scalar of their own, so that runs can be compared in TensorBoard.
 LAGS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -47,6 +51,7 @@ class Measured(NamedTuple):
     profiles: dict[str, Profile]  # by quantity: state, its parts where it has several, x
     gradient: dict[str, Any]  # quantity, and of it decay_per_day, first_to_last, reach_days, ...
     scalars: dict[str, float]  # by TensorBoard tag
+    flow: Flow
 
 
 def probe_batch(batches: list[Batch]) -> Batch:
@@ -87,7 +92,17 @@ def measure(model: SequenceModel, batch: Batch) -> Measured:
             scalars[f"recurrence/{name}/spectral_radius"] = spectral_radius(matrix)
             scalars[f"recurrence/{name}/largest_singular_value"] = largest_singular_value(matrix)
         scalars |= activity(model, batch.x, batch.lengths, flow.states)
-    return Measured(profiles, gradient, scalars)
+    return Measured(profiles, gradient, scalars, flow)
+
+
+def weights_profile(model: SequenceModel, batch: Batch, flow: Flow) -> Profile | None:
+    """What each day adds to the recurrent weights, all together, given the flow of the batch.
+
+    None for a model without a state, and for one that calls a part of its state by that name.
+    """
+    if not isinstance(model, RecurrentModel) or WEIGHTS in model.parts:
+        return None
+    return profile(of_flow(model, batch.x, flow, batch.lengths).together)
 
 
 def profiles_of(flow: Flow | Probed) -> dict[str, Profile]:

@@ -16,6 +16,9 @@ from statland.models.base import Pullback, RecurrentModel
 # Days that are swept at once. The gradient is rescaled between segments.
 SEGMENT = 32
 
+# Among the quantities of a sweep, which bear the names of a state's parts, the direction's.
+DIRECTION = "direction of the gradient"
+
 # Below this a float64 norm may be on its way to underflow: the segment is swept again in halves.
 TINY = 1e-150
 
@@ -51,10 +54,12 @@ def unrolled(model: RecurrentModel, x: Tensor, ages: Tensor) -> Unrolled:
 def sweep(model: RecurrentModel, run: Unrolled, seeds: Tensor) -> dict[str, Tensor]:
     """From u dp/ds at each last day (B, S), log10 of the flow by day, each (T, B).
 
-    By quantity: state, its parts where it has several, x.
+    By quantity: state, its parts where it has several, x. And as DIRECTION (T, B, S) u dp/ds over
+    its norm, 0 where that is 0 and where a day was not traded.
     """
     names = ["state", *(model.parts if len(model.parts) > 1 else ()), "x"]
     days = {name: run.x.new_full(run.x.shape[:2], math.nan) for name in names}
+    days[DIRECTION] = torch.zeros_like(run.before)
     v, log10 = seeds[:0], seeds.new_zeros(0)
     bounds = sorted({*range(0, int(run.ages[0]), SEGMENT), *run.ages.tolist()})
     for start, stop in list(pairwise(bounds))[::-1]:
@@ -75,7 +80,8 @@ def _segment(
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Sweep t days back from v (n, S), the gradient after the last of them over 10**log10 (n,).
 
-    Returns log10 of the flow by day, each (t, n), and v and log10 at the start.
+    Returns log10 of the flow by day, each (t, n), and its directions (t, n, S), and v and log10 at
+    the start.
     """
     start, log10 = _rescaled(v, log10)
     v, at_states, at_inputs = start, [], []
@@ -93,8 +99,10 @@ def _segment(
         half = len(days) // 2
         late, v, log10 = _segment(model, pull, days[half:], start, log10, lost)
         early, v, log10 = _segment(model, pull, days[:half], v, log10, lost)
-        return {name: torch.cat([early[name], late[name]]) for name in norms}, v, log10
-    return {name: log10 + size.log10() for name, size in norms.items()}, v, log10
+        return {name: torch.cat([early[name], late[name]]) for name in late}, v, log10
+    found = {name: log10 + size.log10() for name, size in norms.items()}
+    found[DIRECTION] = gradients / norms["state"].where(norms["state"] != 0, 1)[..., None]
+    return found, v, log10
 
 
 def _out_of_range(norms: dict[str, Tensor], before: Tensor, known: Tensor) -> bool:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from statland.models.by_row import Factors, by_autograd
 from statland.settings import SettingError, integer
 
 MOST_WEIGHTS = 2**28  # a GiB
@@ -101,6 +102,14 @@ class RecurrentModel(SequenceModel):
             return found[0].view_as(v), found[1].view(*v.shape[:-1], -1)
 
         return pull
+
+    def weight_gradients(self, x: Tensor, before: Tensor, v: Tensor) -> dict[str, Factors]:
+        """What each row adds to the gradient of every weight that `cell` uses, by its name.
+
+        x is (N, F), the states before it and the gradients v at those after it are (N, S). By
+        autograd through `cell`. A faster way may take its place; it must give the same numbers.
+        """
+        return by_autograd(self, x, before, v)
 
     def split(self, state: Tensor) -> tuple[Tensor, ...]:
         """The parts of a state (..., S), in the order of `parts`; by default of equal size."""

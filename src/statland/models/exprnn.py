@@ -4,6 +4,7 @@ B companies, T days, H hidden units, L layers.
 """
 
 import math
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class ExpRNN(RNNCell):
     def layer(self, index: int) -> Layer:
         """One layer's parameters, W computed from its own."""
         names = (f"{name}_l{index}" for name in ("weight_ih", "bias_ih", "bias_hh"))
-        U, bias_ih, bias_hh = (self.recurrence.get_parameter(name) for name in names)
+        U, bias_ih, bias_hh = attrgetter(*names)(self.recurrence)
         return Layer(U, self._matrix(index), bias_ih, bias_hh)
 
     def _matrix(self, index: int) -> Tensor:
@@ -77,7 +78,7 @@ class ExpRNN(RNNCell):
         """modReLU's c (H,)."""
         if self.nonlinearity != "modrelu":
             return ()
-        return (self.recurrence.get_parameter(f"bias_modrelu_l{index}"),)
+        return (attrgetter(f"bias_modrelu_l{index}")(self.recurrence),)
 
     def activations(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
         """The pre-activations (N, L * H); of modReLU |a| + c, which its relu is taken of."""

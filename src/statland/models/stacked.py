@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from statland.models.base import Layer, RecurrentModel
+from statland.models.by_row import Factors, stepped
 
 Init = Callable[[RecurrentModel], None]
 
@@ -60,6 +61,33 @@ class StackedModel(RecurrentModel):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Predictions (B, K); equal to unrolling `cell` and reading off each last day."""
         return self.output(self.last_hidden(x, lengths))
+
+    def weight_gradients(self, x: Tensor, before: Tensor, v: Tensor) -> dict[str, Factors]:
+        """delta at each bias, and of a matrix delta times what it is multiplied by, row by row.
+
+        delta is autograd's, at biases that every row has its own copy of. A matrix that is computed
+        from a parameter of its own, such as exprnn's, stands here under its own name.
+        """
+        biases = {
+            f"recurrence.{name}": bias.detach().expand(len(x), -1).requires_grad_()
+            for name, bias in self.recurrence.named_parameters()
+            if bias.ndim == 1
+        }
+        with torch.enable_grad():
+            after = stepped(self, biases, x, before)
+        deltas = torch.autograd.grad(after, list(biases.values()), v, materialize_grads=True)
+        found: dict[str, Factors] = {
+            name: (delta,) for name, delta in zip(biases, deltas, strict=True)
+        }
+        hidden, up = (
+            self.split(state)[0].chunk(self.num_layers, dim=-1)
+            for state in (before, after.detach())
+        )
+        for index, (below, h) in enumerate(zip([x, *up], hidden, strict=False)):
+            for kind, factor in (("ih", below), ("hh", h)):
+                (delta,) = found[f"recurrence.bias_{kind}_l{index}"]
+                found[f"recurrence.weight_{kind}_l{index}"] = delta, factor
+        return found
 
     def layer(self, index: int) -> Layer:
         """One layer's parameters."""

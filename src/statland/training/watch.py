@@ -12,11 +12,13 @@ from torch import Tensor
 
 from statland.batch import Batch
 from statland.gradients.probe import (
+    WEIGHTS,
     Probed,
     largest_lyapunov_exponents,
     leading,
     measure,
     probe_batch,
+    weights_profile,
 )
 from statland.gradients.spectrum import linear_decay
 from statland.gradients.verdict import verdict
@@ -76,6 +78,10 @@ class GradientWatch:
             self._keep(Probed(*item))
         if self.first is not None:  # TensorBoard drops what it had from step `updates` on
             self.recorder.profile("profile/before_training", _median(self.first), first=updates)
+            weights = self.first.profiles.get(WEIGHTS)
+            if weights is not None:
+                tag = "profile_weights/before_training"
+                self.recorder.profile(tag, weights.median, first=updates)
 
     def probe_if_due(self, updates: int, console: Console) -> None:
         """Probe where so many updates ask for it; say on `console` how training begins."""
@@ -107,7 +113,7 @@ class GradientWatch:
         self.recorder.scalars(updates, measured.scalars)
         self.recorder.flow(updates, measured.profiles)
         self._keep(Probed(updates, measured.profiles))
-        self.last_gradient = measured.gradient
+        self.last_gradient, self.last_flow = measured.gradient, measured.flow
 
     def _keep(self, probed: Probed) -> None:
         """Keep of a probe what will be drawn."""
@@ -135,6 +141,10 @@ class GradientWatch:
             values = {"profile_summary/lyapunov_max": exponents[0].item()}
             self.recorder.scalars(step, values)
         self.recorder.profile(f"profile/{when}_training", _median(self.last))
+        weights = weights_profile(self.model, self.batch, self.last_flow)
+        if weights is not None:
+            self.recorder.flow(step, {WEIGHTS: weights})
+            self.recorder.profile(f"profile_weights/{when}_training", weights.median)
         line = f"{when} training the gradient {verdict(self.gradient[when], self.span)}"
         self.recorder.text("gradient/verdict", line, step)
         console.print(line, highlight=False, soft_wrap=True)

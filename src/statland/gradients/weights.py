@@ -1,0 +1,146 @@
+"""Which days taught the weights: what each day adds to the gradient of a recurrent weight.
+
+B companies, T days, F features a day, K outputs, S state size, N company-days.
+
+Every day uses the same weights W, so dl/dW is a sum over days: with v_t = u dp/ds_t, the gradient
+at the state after day t, company b's day t adds v_t ds_t/dW, where s_{t-1} is held fixed. For a
+layer of the form of nn.RNN that is delta_t h_{t-1}^T, of norm ||delta_t|| ||h_{t-1}||.
+
+As in flow.py the chain rule is cut at the prediction: this is u dp_b/dW by days, and the error
+||dl_b/dp_b|| is the one factor, the same on all days and for all weights, that makes dl_b/dW of it.
+Unlike the flow to the states it also asks what was there to learn from: a day that the gradient
+reaches adds nothing where the state before it is 0.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from statland.gradients.flow import Flow, Loss, as_recurrence, by_lag, frozen, gradient_flow
+from statland.gradients.sweep import TINY, norm
+from statland.models.base import RecurrentModel
+from statland.models.by_row import Factors
+
+# Gradients are computed of so many company-days at once, at most, and so many numbers: 16 MiB.
+MOST_ROWS, BLOCK_ELEMENTS = 512, 2**21
+
+
+class WeightFlow(NamedTuple):
+    """Log10 of what each day adds to the weights, by lag: nan where a company is younger or lost.
+
+    -inf is an exact 0.
+    """
+
+    log10: dict[str, Tensor]  # by the name of the weight: each (B, T)
+    together: Tensor  # (B, T) the norm over all weights together
+    log10_error: Tensor  # (B,) log10 of ||dl_b/dp_b||; nan where no loss was given
+    lost: Tensor  # (B,) True where the state or the prediction is nan
+
+
+def weight_flow(
+    model: nn.Module,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    loss: Loss | None = None,
+) -> WeightFlow:
+    """Measure, by lag, the norm of what each day adds to the gradient of each recurrent weight.
+
+    x (B, T, F), lengths (B,), `loss` and what `model` may be are as for `gradient_flow`, but that
+    the model must have a state. The norm is that of u dp_b/dW's term of the day, and lag 0 is the
+    company's own last day; plus log10_error it is that of dl_b/dW's.
+
+    The recurrent weights are all parameters that a day's step uses, by the names that
+    `named_parameters` has for them; the readout's, and what a plain function brings along without
+    being a module, are none. Where a matrix is itself computed from a parameter (exprnn) it stands
+    for that.
+
+        rnn, head = nn.GRU(3, 64, batch_first=True), nn.Linear(64, 1)
+        taught = weight_flow(rnn, x, loss=lambda h: (head(h) - y).square().squeeze(1))
+        profile(taught.log10["weight_hh_l0"]).median   # at lag 0, 1, 2, ...
+        profile(taught.together).median                # all weights together
+
+    All is computed on a float64 copy, on the processor, in evaluation mode; what a day adds is
+    computed of a gradient of norm 1, so no number of days overflows or vanishes. Raises ValueError
+    for a model without a state, and where `gradient_flow` does. Asked for since 2017 in PyTorch
+    issue 1407, "weight gradients by time step".
+    """
+    recurrent, by_company = as_recurrence(model, x)
+    if not isinstance(recurrent, RecurrentModel):
+        raise ValueError(f"{type(model).__name__} has no state; allowed: a recurrent model")
+    found = of_flow(recurrent, by_company, gradient_flow(model, x, lengths, loss), lengths)
+    prefix = "recurrence." if isinstance(model, nn.RNNBase) else "step.cell."
+    if recurrent is model:
+        return found
+    return found._replace(log10={n.removeprefix(prefix): v for n, v in found.log10.items()})
+
+
+def of_flow(
+    model: RecurrentModel, x: Tensor, flow: Flow, lengths: Tensor | None = None
+) -> WeightFlow:
+    """The same where the flow of these companies, x (B, T, F), has been measured already."""
+    companies, days = x.shape[:2]
+    ages = torch.full((companies,), days) if lengths is None else lengths.cpu()
+    assert flow.directions is not None
+    size = flow.log10["state"].new_full((companies, days), math.nan)
+    norms: dict[str, Tensor] = {}
+    together = size.clone()
+    for company, day, added in contributions(model, x, flow, ages):
+        rows = {name: _norm_of(factors) for name, factors in added.items()}
+        for name, values in rows.items():
+            norms.setdefault(name, size.clone())[company, day] = values
+        together[company, day] = norm(torch.stack(list(rows.values()), 1))
+
+    def log10(by_day: Tensor) -> Tensor:
+        return by_lag(by_day, ages, flow.lost).log10() + flow.log10["state"]
+
+    by_name = {name: log10(values) for name, values in norms.items()}
+    return WeightFlow(by_name, log10(together), flow.log10_error, flow.lost)
+
+
+def contributions(
+    model: RecurrentModel, x: Tensor, flow: Flow, ages: Tensor
+) -> Iterator[tuple[Tensor, Tensor, dict[str, Factors]]]:
+    """What company-days add to the weights' gradients, over ||u dp/ds_t||, some days at a time.
+
+    The companies (N,), their days (N,) and, by weight, the `Factors` of what each adds.
+    """
+    model = frozen(model)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    assert flow.states is not None
+    assert flow.directions is not None
+    with torch.no_grad():
+        start = model.initial_state(len(x))
+    before = torch.cat([start[None], flow.states[:-1]])  # (T, B, S)
+    traded = torch.arange(x.shape[1])[:, None] < ages
+    rows, count = traded.nonzero(), 1  # the first row by itself shows how large they are
+    while len(rows):
+        (day, company), rows = rows[:count].unbind(1), rows[count:]
+        x_t = x[company, day].detach().to("cpu", torch.float64)
+        v = flow.directions[day, company]
+        with torch.random.fork_rng(devices=[]):
+            added = model.weight_gradients(x_t, before[day, company], v)
+        if not added:
+            return
+        yield company, day, added
+        numbers = sum(factor[0].numel() for factors in added.values() for factor in factors)
+        count = max(1, min(MOST_ROWS, BLOCK_ELEMENTS // numbers))
+
+
+def _norm_of(factors: Factors) -> Tensor:
+    """The norm (N,) of each row's tensor, or outer product."""
+    sizes = [_row_norms(factor.reshape(len(factor), -1)) for factor in factors]
+    return sizes[0] if len(sizes) == 1 else sizes[0] * sizes[1]
+
+
+def _row_norms(rows: Tensor) -> Tensor:
+    """`norm` of rows (N, any), at a third of its price where no square is out of range."""
+    sizes = torch.linalg.vector_norm(rows, dim=1)
+    doubtful = (sizes < TINY) | (sizes > 1 / TINY)
+    if doubtful.any():
+        doubtful &= rows.any(1)  # rows of zeros are none
+        sizes[doubtful] = norm(rows[doubtful])
+    return sizes

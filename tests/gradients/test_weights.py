@@ -1,0 +1,323 @@
+"""What each day adds to the weights: sums, outer products, closed forms, in float64."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from conftest import applicable, built
+from torch import Tensor, nn
+
+from statland.gradients import Flow, Recurrence, WeightFlow, gradient_flow, weight_flow
+from statland.gradients.weights import contributions
+from statland.models.base import RecurrentModel, SequenceModel, at_last_day, unroll
+from statland.models.by_row import Factors, by_autograd, used_by_cell
+from statland.models.init import default
+from statland.models.rnn_cell import RNNCell
+
+LENGTHS = torch.tensor([9, 40, 1, 7])  # 32 days are swept at once
+
+
+def squared(y: Tensor):
+    return lambda prediction: (prediction - y).square().mean(1)
+
+
+def data(lengths: Tensor = LENGTHS) -> tuple[Tensor, Tensor, Tensor]:
+    x = torch.rand(len(lengths), int(lengths.max()), 1, dtype=torch.float64)
+    return x, lengths, torch.randn(len(lengths), 1, dtype=torch.float64)
+
+
+def tensor_of(factors: Factors) -> Tensor:
+    """What each row adds (N, *shape)."""
+    return factors[0] if len(factors) == 1 else torch.einsum("nh,nf->nhf", *factors)
+
+
+def by_day(
+    model: RecurrentModel, x: Tensor, lengths: Tensor, flow: Flow, sign: Tensor
+) -> dict[str, Tensor]:
+    """What each day adds to dl/dW, by weight: by company and lag (B, T, *shape)."""
+    found: dict[str, Tensor] = {}
+    for companies, days, added in contributions(model, x, flow, lengths):
+        lags = lengths[companies] - 1 - days
+        log10 = flow.log10["state"][companies, lags] + flow.log10_error[companies]
+        for name, factors in added.items():
+            tensors = tensor_of(factors)
+            size = (10**log10 * sign[companies]).view(-1, *[1] * (tensors.ndim - 1))
+            whole = torch.zeros(*x.shape[:2], *tensors.shape[1:], dtype=torch.float64)
+            found.setdefault(name, whole)[companies, lags] = tensors * size
+    return found
+
+
+def weights_of(model: RecurrentModel) -> dict[str, Tensor]:
+    """The weights by the names that they are measured under, with exprnn's W."""
+    weights: dict[str, Tensor] = dict(model.named_parameters())
+    for module_name, module in model.named_modules():
+        for name in getattr(module, "parametrizations", {}):
+            weights[f"{module_name}.{name}"] = getattr(module, name)
+    return weights
+
+
+def original_of(name: str) -> str:
+    """The parameter that a matrix is computed from."""
+    module, _, matrix = name.rpartition(".")
+    return f"{module}.parametrizations.{matrix}.original"
+
+
+def small(name: str, layers: int) -> SequenceModel:
+    sizes = ("model.hidden_size=6", "model.num_heads=3", f"model.num_layers={layers}")
+    overrides = applicable(f"model={name}", *sizes)
+    if layers > 1 and sizes[-1] not in overrides:
+        pytest.skip("has no layers to stack")
+    return built(*overrides).model.double().eval()
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_days_sum_to_the_gradient_by_autograd(model_name: str, layers: int) -> None:
+    """Of each company's own loss, through the unrolled cell, of a ragged batch; and their norms."""
+    model = small(model_name, layers)
+    if not isinstance(model, RecurrentModel):
+        pytest.skip("has no state")
+    x, lengths, y = data()
+    taught = weight_flow(model, x, lengths, squared(y))
+    prediction = model.readout(at_last_day(unroll(model, x), lengths))
+    losses, sign = squared(y)(prediction), (prediction - y).sign()[:, 0].detach()  # u is 1
+    added = by_day(model, x, lengths, gradient_flow(model, x, lengths, squared(y)), sign)
+    parameters = dict(model.named_parameters())
+    used = list(used_by_cell(model, x[:, 0], model.initial_state(len(x)).clone()))
+    assert {n for n in added if n in parameters} == {n for n in used if ".original" not in n}
+    assert set(taught.log10) == set(added)
+    for company, age in enumerate(lengths.tolist()):
+        gradients = torch.autograd.grad(
+            losses[company], [parameters[name] for name in used], retain_graph=True
+        )
+        expected = dict(zip(used, gradients, strict=True))
+        for name, days in added.items():
+            total = days[company].sum(0)
+            if name in parameters:
+                close(total, expected[name])
+            else:  # a matrix computed from a parameter: on through that, which is linear
+                W, original = weights_of(model)[name], original_of(name)
+                close(torch.autograd.grad(W, parameters[original], total)[0], expected[original])
+            norms = days[company, :age].flatten(1).norm(dim=1)
+            found = 10 ** (taught.log10[name][company, :age] + taught.log10_error[company])
+            torch.testing.assert_close(found, norms, rtol=1e-10, atol=0)
+            assert taught.log10[name][company, age:].isnan().all()
+        by_weight = torch.stack([log10[company, :age] for log10 in taught.log10.values()])
+        found = 10 ** taught.together[company, :age]
+        torch.testing.assert_close(found, (10**by_weight).norm(dim=0), rtol=1e-10, atol=0)
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    scale = expected.abs().max().clamp(min=1e-12)
+    torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-10)
+
+
+def test_the_fast_way_gives_the_numbers_of_autograd(recurrent: RecurrentModel) -> None:
+    """A model's own way, and vmap over all rows, against autograd through one row at a time."""
+    rows = 5
+    x, before, v = torch.randn(rows, 1), *torch.randn(2, rows, recurrent.state_size)
+    x, before, v = x.double(), before.double(), v.double()
+    fast = recurrent.weight_gradients(x, before, v)
+    slow = by_autograd(recurrent, x, before, v)
+    shared = set(fast) & set(slow)
+    assert len(shared) >= 3
+    assert all(".original" in name for name in set(slow) - shared)
+    assert all(name in weights_of(recurrent) for name in fast)
+    for name in shared:
+        close(tensor_of(fast[name]), tensor_of(slow[name]))
+    parameters = dict(recurrent.named_parameters())
+    for row in range(rows):
+        after = recurrent.cell(x[row : row + 1], before[row : row + 1])
+        names = list(slow)
+        expected = torch.autograd.grad(after, [parameters[n] for n in names], v[row : row + 1])
+        for name, gradient in zip(names, expected, strict=True):
+            close(tensor_of(slow[name])[row], gradient)
+
+
+def test_one_layer_and_one_company_by_hand() -> None:
+    """||delta_t|| ||h_{t-1}||, delta_t swept back with h_t = tanh(a_t): 1 - h * h is its slope."""
+    model = RNNCell(2, 1, 5, 1, "tanh", default).double()
+    x = torch.randn(1, 12, 2, dtype=torch.float64)
+    taught = weight_flow(model, x)
+    w = model.layer(0)
+    with torch.no_grad():
+        h = [torch.zeros(5, dtype=torch.float64)]
+        for x_t in x[0]:
+            h.append(torch.tanh(w.weight_ih @ x_t + w.bias_ih + w.weight_hh @ h[-1] + w.bias_hh))
+        v = model.output.weight[0]
+        for lag in range(12):
+            day = 12 - lag  # h[day] is the state after it
+            delta = (1 - h[day] ** 2) * v
+            for name, factor in {
+                "weight_hh": delta.norm() * h[day - 1].norm(),
+                "weight_ih": delta.norm() * x[0, day - 1].norm(),
+                "bias_hh": delta.norm(),
+            }.items():
+                found = 10 ** taught.log10[f"recurrence.{name}_l0"][0, lag]
+                torch.testing.assert_close(found, factor, rtol=1e-12, atol=0)
+            v = w.weight_hh.T @ delta
+    assert taught.log10["recurrence.weight_hh_l0"][0, 11] == -math.inf  # h_0 is 0
+    assert taught.log10["recurrence.bias_hh_l0"][0, 11].isfinite()
+
+
+class Scalar(RecurrentModel):
+    """h_t = w h_{t-1} + x_t, and the prediction is h."""
+
+    state_size = 1
+
+    def __init__(self, w: float, start: float = 0.0) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(w, dtype=torch.float64))
+        self.start = start
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """The same for all (B, 1)."""
+        return self.w.new_full((batch_size, 1), self.start)
+
+    def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
+        """One day."""
+        return self.w * state + x_t
+
+    def readout(self, state: Tensor) -> Tensor:
+        """The state."""
+        return state
+
+
+@pytest.mark.parametrize("w", [2.0, 1.5, -0.9, 0.5, 0.01])
+def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
+    """From h_0 = 1 without input h_{t-1} = w^(t-1), the day at lag k adds w^k w^(T-k-1): w^(T-1).
+
+    Every day teaches alike, whatever w is. 2000 days of 2 are 10^602, of 0.01 10^-3998 and, as
+    float64 has no state so small, exact zeros.
+    """
+    days = 2000
+    taught = weight_flow(Scalar(w, 1.0), torch.zeros(1, days, 1))
+    log10 = math.log10(abs(w))
+    lags = torch.arange(days).double()
+    states = (days - 1 - lags) * log10  # log10 of the state before the day
+    known = states.abs() < 300
+    expected = torch.full((days,), (days - 1) * log10, dtype=torch.float64)
+    torch.testing.assert_close(taught.together[0][known], expected[known], rtol=1e-12, atol=1e-9)
+    assert known.sum() > 100
+    assert (taught.together[0][states < -330] == -math.inf).all()
+
+
+@pytest.mark.parametrize("w", [2.0, 0.5])
+def test_2000_days_neither_overflow_nor_vanish(w: float) -> None:
+    """With x so that every state is 1 the day at lag k adds w^k; on the first day, from 0, none."""
+    days = 2000
+    x = torch.full((1, days, 1), 1 - w, dtype=torch.float64)
+    x[0, 0] = 1
+    taught = weight_flow(Scalar(w), x)
+    expected = torch.arange(days - 1).double() * math.log10(w)
+    torch.testing.assert_close(taught.together[0, :-1], expected, rtol=1e-12, atol=1e-9)
+    assert taught.together[0, -1] == -math.inf
+
+
+def test_companies_whose_state_is_nan_are_left_out() -> None:
+    model = RNNCell(1, 1, 6, 1, "tanh", default).double()
+    x, lengths, y = data()
+    alone = weight_flow(model, x, lengths, squared(y))
+    x[1, 3] = math.nan
+    x[0, 9:] = math.nan  # padding
+    taught = weight_flow(model, x, lengths, squared(y))
+    assert taught.lost.tolist() == [False, True, False, False]
+    assert taught.together[1].isnan().all()
+    for company in (0, 2, 3):
+        for one, other in ((taught.together, alone.together), *pairs(taught, alone)):
+            torch.testing.assert_close(one[company], other[company], equal_nan=True)
+    x[:, 0] = math.nan
+    assert weight_flow(model, x, lengths, squared(y)).together.isnan().all()
+
+
+def pairs(one: WeightFlow, other: WeightFlow) -> list[tuple[Tensor, Tensor]]:
+    return [(one.log10[name], other.log10[name]) for name in one.log10]
+
+
+def test_several_outputs_along_the_loss() -> None:
+    """u is the unit vector along dl/dp, the error its size: the days sum to dl/dW, sign and all."""
+    x, lengths, _ = data(torch.tensor([6, 4, 1]))
+    y = torch.randn(3, 3, dtype=torch.float64)
+    model = Recurrence(nn.GRUCell(1, 4), nn.Linear(4, 3), torch.ones(4)).double()
+
+    def loss(prediction: Tensor) -> Tensor:
+        return (prediction - y).square().sum(1)
+
+    added = by_day(model, x, lengths, gradient_flow(model, x, lengths, loss), torch.ones(3))
+    losses = loss(model.readout(at_last_day(unroll(model, x), lengths)))
+    parameters = dict(model.named_parameters())
+    assert set(added) == {name for name in parameters if name.startswith("step.")}
+    for company in range(3):
+        weights = [parameters[name] for name in added]
+        expected = torch.autograd.grad(losses[company], weights, retain_graph=True)
+        for days, gradient in zip(added.values(), expected, strict=True):
+            close(days[company].sum(0), gradient)
+
+
+KINDS: list[Any] = [nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bare_module_under_its_own_names(kind: Any) -> None:
+    """What one day adds, from a state of 0, is the gradient that the module itself has."""
+    module = kind(2, 4).double()
+    x = torch.randn(1, 3, 2, dtype=torch.float64)  # of an nn.RNN one day, three companies
+    is_cell = isinstance(module, nn.RNNCellBase)
+    x = x.transpose(0, 1) if is_cell else x
+    weights = torch.randn(4, dtype=torch.float64)
+    taught = weight_flow(module, x, loss=lambda h: h @ weights)
+    assert set(taught.log10) == set(dict(module.named_parameters()))
+    for company in range(3):
+        again = copy.deepcopy(module)
+        out = again(x[company]) if is_cell else again(x[:, company : company + 1])[0][0]
+        last = out[0] if isinstance(out, tuple) else out
+        (last @ weights).sum().backward()
+        for name, p in again.named_parameters():
+            found = 10 ** (taught.log10[name][company, 0] + taught.log10_error[company])
+            torch.testing.assert_close(found, p.grad.norm(), rtol=1e-10, atol=0)
+
+
+class Unmappable(Scalar):
+    """The same, by a step that looks at a value: vmap cannot take it."""
+
+    def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
+        """One day."""
+        return super().cell(x_t, state) if state.detach().abs().sum().item() < 1e300 else state
+
+
+def test_a_cell_that_vmap_cannot_take() -> None:
+    x = torch.randn(3, 20, 1, dtype=torch.float64)
+    lengths = torch.tensor([20, 1, 7])
+    mapped, unmapped = (weight_flow(kind(0.9), x, lengths) for kind in (Scalar, Unmappable))
+    torch.testing.assert_close(unmapped.together, mapped.together, equal_nan=True)
+    assert mapped.together[0, :-1].isfinite().all()
+
+
+def test_the_model_stays_as_it_is(recurrent: RecurrentModel) -> None:
+    for parameter in recurrent.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    next(recurrent.parameters()).requires_grad_(False)
+    before = copy.deepcopy(recurrent.state_dict())
+    needed = [p.requires_grad for p in recurrent.parameters()]
+    grads = [p.grad.clone() for p in recurrent.parameters()]
+    (x, lengths, y), random = data(), torch.get_rng_state()
+    weight_flow(recurrent.train(), x, lengths, squared(y))
+    assert recurrent.training
+    assert torch.equal(torch.get_rng_state(), random)
+    for name, value in recurrent.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert [p.requires_grad for p in recurrent.parameters()] == needed
+    assert all(torch.equal(p.grad, g) for p, g in zip(recurrent.parameters(), grads, strict=True))
+
+
+def test_without_a_state_or_without_weights() -> None:
+    x = torch.randn(3, 7, 2)
+    with pytest.raises(ValueError, match="Linear has no state; allowed: a recurrent model"):
+        weight_flow(nn.Linear(2, 1), x)
+    with pytest.raises(ValueError, match="4 outputs need a loss"):
+        weight_flow(nn.GRU(2, 4), x)
+    nothing = Recurrence(lambda x_t, h: 0.5 * h + x_t, initial=torch.zeros(2))
+    taught = weight_flow(nothing, x, loss=lambda p: p.sum(1))
+    assert taught.log10 == {}
+    assert taught.together.isnan().all()
