@@ -22,10 +22,8 @@ from torch import Tensor
 
 # Six colours of Okabe and Ito's, three of Paul Tol's and a brown, which colour-blind readers tell
 # apart. Black and grey are left for what is no model: the answer, the 1% line, a baseline.
-COLOURS = (
-    *("#E69F00", "#999933", "#0072B2", "#332288", "#6B4C2A"),
-    *("#882255", "#CC79A7", "#D55E00", "#56B4E9", "#009E73"),
-)
+COLOURS = tuple("#E69F00 #999933 #0072B2 #332288 #6B4C2A".split())
+COLOURS += tuple("#882255 #CC79A7 #D55E00 #56B4E9 #009E73".split())
 MARKERS = ("o", "*", "^", "D", "X", "s", "P", "v")
 
 # Any salt would do. With this one each of the ten families has a colour of its own, and so has each
@@ -162,11 +160,13 @@ def name_ends(
     places = np.maximum.accumulate(places - above) + above  # up, where the one below is too near
     places[-1] = min(places[-1], high)
     places = np.minimum.accumulate((places - above)[::-1])[::-1] + above  # down again from the top
+    right, outside = axes.dataLim.x1, axes.get_xlim()[1] + 0.05 * axes.dataLim.x1
     for name, y in zip(order, places, strict=True):
-        line = {"arrowstyle": "-", "color": style[name].colour, "lw": 0.5, "shrinkB": 0}
-        at = (ends[name][0] + 0.05 * axes.dataLim.x1, y)
-        look: dict[str, Any] = {"color": style[name].colour, "va": "center", "fontsize": FONT - 0.5}
-        axes.annotate(plain(name), ends[name], at, annotation_clip=False, arrowprops=line, **look)
+        colour, end = style[name].colour, ends[name]
+        line = {"arrowstyle": "-", "color": colour, "lw": 0.5, "relpos": (0, 0.5), "shrinkB": 0}
+        at = (outside if end[0] == right else end[0] + 0.05 * right, y)
+        look: dict[str, Any] = {"color": colour, "va": "center", "fontsize": FONT - 0.5}
+        axes.annotate(plain(name), end, at, arrowprops=line, **look)
 
 
 def legend_entry(style: Style, line: bool = True) -> Line2D:
