@@ -52,9 +52,11 @@ class GradientWatch:
         console: Console,
         every: int | None,
         steps: int,
+        span_is_spread: bool = False,
     ) -> None:
         """Watch a model in a run of `steps`, probing every so many; None: never."""
         self.name, self.model, self.span = name, model, span
+        self.span_is_spread = span_is_spread
         self.recorder, self.console, self.every = recorder, console, every
         self.batch = probe_batch(held_out)
         self.gradient: dict[str, Any] = {}  # of summary.json, before and after
@@ -135,7 +137,8 @@ class GradientWatch:
             values = {"profile_summary/lyapunov_max": exponents[0].item()}
             self.recorder.scalars(step, values)
         self.recorder.profile(f"profile/{when}_training", _median(self.last))
-        line = f"{when} training the gradient {verdict(self.gradient[when], self.span)}"
+        said = verdict(self.gradient[when], self.span, self.span_is_spread)
+        line = f"{when} training the gradient {said}"
         self.recorder.text("gradient/verdict", line, step)
         console.print(line, highlight=False, soft_wrap=True)
         log.info(line)
@@ -147,7 +150,7 @@ class GradientWatch:
         assert self.first is not None
         assert self.last is not None
         title = f"{self.recorder.folder.name}: {self.name}"
-        said = verdict(self.last_gradient, self.span)
+        said = verdict(self.last_gradient, self.span, self.span_is_spread)
         theory = linear_decay(self.model)
         for probed in [*thinned(self.shown, PICTURES - 1), self.last]:
             if probed.step <= self.pictured:
