@@ -125,6 +125,8 @@ OF_OURS = {
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
     "optimizer._target_=torch.optim.LBFGS": "which needs a function that computes the loss again",
     "optimizer.lr=-1": "optimizer.lr is -1; allowed: a finite number at least 0",
+    "optimizer=rmsprop optimizer.alpha=1.5": "optimizer.alpha is 1.5; allowed: a finite number at "
+    "least 0 and at most 1",
     "optimizer.fused=abc": "optimizer.fused is 'abc'; allowed: true, false",
     "+optimizer.betas=0.9": "optimizer.betas is 0.9; allowed: [2 numbers]",
     "+optimizer.betas=[0.9,2]": "optimizer.betas is 2; allowed: a finite number at least 0",
