@@ -16,7 +16,8 @@ def summarise(groups: Groups) -> pd.DataFrame:
 
     n is how many of them were completed with a finite loss; losses and skills are over these.
     solved is over all that count, with its 95% interval by Clopper and Pearson; steps_to_solve is
-    the median over the same, where inf stands for never. Every run counts in status.
+    the median over the same, where inf stands for never, and sequences_to_solve that of the steps
+    times the companies per step. Every run counts in status.
     """
     rows = []
     for values, runs in groups.runs.groupby(groups.rows, sort=False, dropna=False):
@@ -57,11 +58,14 @@ def _solved(counted: pd.DataFrame) -> dict[str, Any]:
     if can_be.empty:
         return {"solved": "-", "solved_low": math.nan, "solved_high": math.nan}
     low, high = proportion_interval(int(can_be["solved"].sum()), len(can_be))
+    steps = can_be["steps_to_solve"].fillna(math.inf)
+    companies = can_be.get("data.batch_size", pd.Series(math.nan, can_be.index))
     return {
         "solved": f"{can_be['solved'].sum()} of {len(can_be)}",
         "solved_low": low,
         "solved_high": high,
-        "steps_to_solve": can_be["steps_to_solve"].fillna(math.inf).median(),
+        "steps_to_solve": steps.median(),
+        "sequences_to_solve": (steps * companies).median(),
     }
 
 

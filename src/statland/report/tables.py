@@ -20,7 +20,8 @@ HEADERS = {
 # What a screen shows beside the rows' settings, the most important first.
 ON_SCREEN = (
     *("n", "last mse", "solved", "gradient", "reach before", "reach after", "span", "skill"),
-    *("median steps to solve", "parameters", "decay before", "decay theory", "decay after"),
+    *("median steps to solve", "sequences to solve", "parameters"),
+    *("decay before", "decay theory", "decay after"),
 )
 
 # A longer table is printed market by market.
@@ -37,6 +38,11 @@ def format_summary(summary: pd.DataFrame) -> pd.DataFrame:
         ]
     if "steps_to_solve" in table:
         table["steps_to_solve"] = table["steps_to_solve"].replace(math.inf, "never").astype(object)
+    if "sequences_to_solve" in table:  # all their digits: papers give them so
+        table["sequences_to_solve"] = [
+            value if math.isnan(value) else "never" if value == math.inf else f"{value:.0f}"
+            for value in table["sequences_to_solve"]
+        ]
     low, high = table.pop("solved_low"), table.pop("solved_high")
     interval = [f"{a:.0%} to {b:.0%}" if a == a else "-" for a, b in zip(low, high, strict=True)]
     table.insert(list(table).index("solved") + 1, "solved_interval", interval)
