@@ -10,7 +10,7 @@ from statland.data.adding import Adding
 from statland.settings import SettingError
 from statland.training.evaluation import baselines
 
-OF_1997 = ("data.convention=hochreiter", "data.min_days=100", "data.max_days=null")
+OF_1997 = ("data.convention=hochreiter", "data.min_days=null", "data.max_days=110")
 
 
 def adding(*overrides: str) -> Adding:
@@ -147,12 +147,12 @@ def test_the_span_is_the_farthest_day_with_a_needed_value() -> None:
         assert back.max() == market.span == span
 
 
-def test_the_age_of_the_oldest_may_follow_from_that_of_the_youngest() -> None:
+def test_the_age_of_the_youngest_may_follow_from_that_of_the_oldest() -> None:
     ages = {
-        days: adding(f"data.min_days={days}", "data.max_days=null").max_days
-        for days in (5, 100, 500, 1000)
+        days: adding("data.min_days=null", f"data.max_days={days}").min_days
+        for days in (6, 110, 550, 1100)
     }
-    assert ages == {5: 5, 100: 110, 500: 550, 1000: 1100}
+    assert ages == {6: 5, 110: 100, 550: 500, 1100: 1000}
 
 
 def test_a_sequence_is_right_below_0_04() -> None:
@@ -181,6 +181,6 @@ def test_wrong_settings_are_refused(overrides: str, message: str) -> None:
         adding(*overrides.split())
 
 
-def test_a_tenth_more_of_no_number_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"data\.min_days is 'young'; allowed: a whole number"):
-        adding("data.min_days=young", "data.max_days=null")
+def test_an_age_that_follows_from_no_number_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"data\.max_days is 'old'; allowed: a whole number"):
+        adding("data.min_days=null", "data.max_days=old")

@@ -11,7 +11,7 @@ from statland.data.temporal_order import SYMBOLS, TemporalOrder, windows
 from statland.settings import SettingError
 from statland.training.evaluation import baselines
 
-OF_1997 = ("data.min_days=100", "data.max_days=null", "data.batch_size=200")
+OF_1997 = ("data.min_days=null", "data.max_days=110", "data.batch_size=200")
 
 # Days of the paper's histories, and its classes in its own order.
 PLACES = {"6a": [(10, 20), (50, 60)], "6b": [(10, 20), (33, 43), (66, 76)]}

@@ -8,7 +8,7 @@ and as most have used it since: Le, Jaitly and Hinton (arXiv:1504.00941), Arjovs
 import numpy as np
 from torch import Tensor
 
-from statland.data.base import SyntheticMarket, all_within, oldest_age
+from statland.data.base import SyntheticMarket, all_within, youngest_age
 from statland.settings import SettingError, choice
 
 # "A sequence is processed correctly if the absolute error at the sequence end is below 0.04."
@@ -36,13 +36,13 @@ class Adding(SyntheticMarket):
     span_is_spread = True
 
     def __init__(
-        self, min_days: int, max_days: int | None, batch_size: int, convention: str, seed: int
+        self, min_days: int | None, max_days: int, batch_size: int, convention: str, seed: int
     ) -> None:
         self.convention = choice("data.convention", convention, RANGES)
-        super().__init__(min_days, oldest_age(min_days, max_days), batch_size, seed)
-        if self.convention == "hochreiter" and min_days < 4:
+        super().__init__(youngest_age(min_days, max_days), max_days, batch_size, seed)
+        if self.convention == "hochreiter" and self.min_days < 4:
             raise SettingError(
-                f"data.min_days is {min_days}; allowed: at least 4 where data.convention is "
+                f"data.min_days is {self.min_days}; allowed: at least 4 where data.convention is "
                 f"hochreiter: both values stand in the first half"
             )
         # To the first day that can hold a needed value.

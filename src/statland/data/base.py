@@ -140,11 +140,11 @@ class SyntheticMarket(Market):
         return values.reshape(shape)
 
 
-def oldest_age(min_days: int, max_days: int | None) -> int:
-    """max_days, or where it is null a tenth more than min_days: T to T + T/10, as in 1997."""
-    if max_days is not None:
-        return max_days
-    return integer("data.min_days", min_days, 1) * 11 // 10
+def youngest_age(min_days: int | None, max_days: int) -> int:
+    """min_days, or where it is null the T of which max_days is T + T/10, as papers have it."""
+    if min_days is not None:
+        return min_days
+    return integer("data.max_days", max_days, 2, 10**9) * 10 // 11
 
 
 def rises(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:

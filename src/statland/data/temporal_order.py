@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor
 
-from statland.data.base import SyntheticMarket, all_within, oldest_age
+from statland.data.base import SyntheticMarket, all_within, youngest_age
 from statland.settings import SettingError, choice
 
 # The inputs, one-hot. A history begins with E, ends with the trigger B, and has X or Y on two or
@@ -39,17 +39,17 @@ class TemporalOrder(SyntheticMarket):
     span_is_spread = True
 
     def __init__(
-        self, min_days: int, max_days: int | None, batch_size: int, task: str, seed: int
+        self, min_days: int | None, max_days: int, batch_size: int, task: str, seed: int
     ) -> None:
         symbols = len(WINDOWS[choice("data.task", task, WINDOWS)])
-        super().__init__(min_days, oldest_age(min_days, max_days), batch_size, seed)
-        if min_days < symbols + 2:
+        super().__init__(youngest_age(min_days, max_days), max_days, batch_size, seed)
+        if self.min_days < symbols + 2:
             raise SettingError(
-                f"data.min_days is {min_days}; allowed: at least {symbols + 2} where data.task is "
-                f"{task}: a day for each symbol"
+                f"data.min_days is {self.min_days}; allowed: at least {symbols + 2} where "
+                f"data.task is {task}: a day for each symbol"
             )
         self.output_size = 2**symbols
-        self.windows = windows(min_days, task)
+        self.windows = windows(self.min_days, task)
         self.span = self.max_days - self.windows[0][0]
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
