@@ -98,6 +98,8 @@ OF_OURS = {
     "for_model=5": "for_model is 5; allowed: {NAME: {KEY: VALUE}}",
     "++for_model.lstm=5": "for_model is {'lstm': 5}; allowed: {NAME: {KEY: VALUE}}",
     "~data.noise": "data.noise is missing",
+    "published=5": "published is 5; allowed: {WHAT: WHAT A PAPER PRINTED}",
+    "++published.lstm=[5]": "published is {'lstm': [5]}; allowed: {WHAT: WHAT A PAPER PRINTED}",
     "model._target_=os.system": "allowed: statland.models.*, and packages named by trust=",
     "model._target_=torch.optim.Adam": "torch.optim.Adam; allowed: statland.models.*",
     "+model._partial_=true": "model._partial_ is no setting",

@@ -26,6 +26,7 @@ def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: An
             "seed": seed,
             "steps": 100,
             "sweep": "s",
+            "published": other.pop("published", {}),
             "model": {"_target_": "x", "hidden_size": 32, "init": {"gain": days * 2}},
             "data": {"max_days": days, "min_days": days, "path": None} | sizes,
         },

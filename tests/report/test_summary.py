@@ -96,6 +96,18 @@ def test_sequences_to_solve_are_the_median_of_steps_times_companies(tmp_path: Pa
     assert text["sequences to solve"].tolist() == ["74000", "never"]  # not 7.4e+04
 
 
+def test_all_right_is_two_validations_running_without_a_mistake(tmp_path: Path) -> None:
+    accuracies = {"a": [0.5, 1, 0.99, 1, 1], "b": [0.5, 0.9, 0.99, 0.99, 1]}
+    for model, shares in accuracies.items():
+        made(tmp_path / model, model, 10, 0, 0.001, batch_size=32)
+        rows = [f"{25 * place},score/accuracy,{share}" for place, share in enumerate(shares)]
+        with (tmp_path / model / "metrics.csv").open("a") as file:
+            file.write("\n".join(rows) + "\n")
+    made(tmp_path / "c", "c", 10, 0, 0.001, batch_size=32)  # of a market without an accuracy
+    text = format_summary(summarise(group(load(tmp_path))))
+    assert text["sequences to all right"].tolist() == [str(75 * 32), "never", "-"]
+
+
 def test_without_a_batch_size_sequences_are_not_known(tmp_path: Path) -> None:
     text = format_summary(summarise(group(load(made_all(tmp_path)))))
     assert "median steps to solve" in text
