@@ -22,8 +22,8 @@ from torch import Tensor
 
 # Six colours of Okabe and Ito's, three of Paul Tol's and a brown, which colour-blind readers tell
 # apart. Black and grey are left for what is no model: the answer, the 1% line, a baseline.
-COLOURS = tuple("#E69F00 #999933 #0072B2 #332288 #6B4C2A".split())
-COLOURS += tuple("#882255 #CC79A7 #D55E00 #56B4E9 #009E73".split())
+COLOURS: tuple[str, ...] = ("#E69F00", "#999933", "#0072B2", "#332288", "#6B4C2A")
+COLOURS += ("#882255", "#CC79A7", "#D55E00", "#56B4E9", "#009E73")
 MARKERS = ("o", "*", "^", "D", "X", "s", "P", "v")
 
 # Any salt would do. With this one each of the ten families has a colour of its own, and so has each

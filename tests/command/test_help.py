@@ -98,6 +98,7 @@ def own_settings(path: Path) -> list[str]:
     content = yaml.safe_load((CONFIGS / f"{path}.yaml").read_text()) or {}
     for_model = content.pop("for_model", None)  # what it says of a model is on one line
     own = [] if for_model is None else [f"for_model.{name}" for name in for_model] or ["for_model"]
+    own += ["published"] if content.get("published") == {} else []
     return own + [
         key
         for key in flatten(content)

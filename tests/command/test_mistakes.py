@@ -98,6 +98,8 @@ OF_OURS = {
     "for_model=5": "for_model is 5; allowed: {NAME: {KEY: VALUE}}",
     "++for_model.lstm=5": "for_model is {'lstm': 5}; allowed: {NAME: {KEY: VALUE}}",
     "~data.noise": "data.noise is missing",
+    "published=5": "published is 5; allowed: {WHAT: WHAT A PAPER PRINTED}",
+    "++published.lstm=[5]": "published is {'lstm': [5]}; allowed: {WHAT: WHAT A PAPER PRINTED}",
     "model._target_=os.system": "allowed: statland.models.*, and packages named by trust=",
     "model._target_=torch.optim.Adam": "torch.optim.Adam; allowed: statland.models.*",
     "+model._partial_=true": "model._partial_ is no setting",
@@ -125,6 +127,8 @@ OF_OURS = {
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
     "optimizer._target_=torch.optim.LBFGS": "which needs a function that computes the loss again",
     "optimizer.lr=-1": "optimizer.lr is -1; allowed: a finite number at least 0",
+    "optimizer=rmsprop optimizer.alpha=1.5": "optimizer.alpha is 1.5; allowed: a finite number at "
+    "least 0 and at most 1",
     "optimizer.fused=abc": "optimizer.fused is 'abc'; allowed: true, false",
     "+optimizer.betas=0.9": "optimizer.betas is 0.9; allowed: [2 numbers]",
     "+optimizer.betas=[0.9,2]": "optimizer.betas is 2; allowed: a finite number at least 0",

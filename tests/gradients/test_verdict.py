@@ -49,7 +49,14 @@ def test_the_borders_and_what_is_not_known() -> None:
     assert word(math.nan) is None
 
 
-def said(reach: int | None, bounded: bool, change: float, span: int | None, **other: object) -> str:
+def said(
+    reach: int | None,
+    bounded: bool,
+    change: float,
+    span: int | None,
+    is_spread: bool = False,
+    **other: object,
+) -> str:
     gradient = {
         "verdict": word(change),
         "first_to_last": change,
@@ -60,7 +67,17 @@ def said(reach: int | None, bounded: bool, change: float, span: int | None, **ot
         "theory_decay_per_day": None,
         "lost_companies": 0,
     }
-    return verdict(gradient | other, span)
+    return verdict(gradient | other, span, is_spread)
+
+
+def test_of_an_answer_on_several_days_the_line_names_the_farthest() -> None:
+    assert said(11, True, -9.8, 49, is_spread=True) == (
+        "vanishes: 1% of it reaches 11 days back; the answer is spread over up to 49 days back, "
+        "the farthest out of reach (-0.2 decades a day)"
+    )
+    assert "spread over up to 1 day back, the farthest within reach" in said(
+        1, True, -9.8, 1, is_spread=True
+    )
 
 
 def test_the_line() -> None:

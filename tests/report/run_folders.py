@@ -15,6 +15,7 @@ def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: An
     (folder / "metrics.csv").write_text("\n".join(["step,tag,value", *rows]) + "\n")
     flow = [f"{step},x,{lag},{-0.1 * lag},0,0,4,0" for step in (0, 100) for lag in range(days)]
     (folder / "gradient_flow.csv").write_text("\n".join(["step,quantity,lag", *flow]) + "\n")
+    sizes = {"batch_size": other.pop("batch_size")} if "batch_size" in other else {}
     gradient = {"decay_per_day": -0.1, "first_to_last": -1.0, "reach_inputs_is_bounded": True}
     summary = {
         "status": "completed",
@@ -25,8 +26,9 @@ def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: An
             "seed": seed,
             "steps": 100,
             "sweep": "s",
+            "published": other.pop("published", {}),
             "model": {"_target_": "x", "hidden_size": 32, "init": {"gain": days * 2}},
-            "data": {"max_days": days, "min_days": days, "path": None},
+            "data": {"max_days": days, "min_days": days, "path": None} | sizes,
         },
         "validation": {"mse": mse, "mae": 0.1, "skill": 1 - mse / 0.25},
         "baselines": {"constant": 0.25, "persistence": 0.5},

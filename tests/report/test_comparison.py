@@ -220,3 +220,23 @@ def test_values_of_any_kind_can_be_compared(tmp_path: Path) -> None:
     refused = compared(tmp_path / "nope")
     assert refused.returncode == 2
     assert "nope: no such folder; allowed: sweep or run folders" in refused.stderr
+
+
+def test_what_papers_printed_is_said_beside_the_results_and_is_no_part_of_them(
+    tmp_path: Path,
+) -> None:
+    """Of all runs together, each once; the table and the groups are as without."""
+    made_all(tmp_path / "plain")
+    for place, ((model, days), losses) in enumerate(LOSSES.items()):
+        for seed, mse in enumerate(losses):
+            printed = {"Table 7, T=100": 74000} | ({"LSTM": "solves 1.5e2 days"} if place else {})
+            folder = tmp_path / "printed" / f"{model}-{days}-{seed}"
+            made(folder, model, days, seed, mse, published=printed)
+    plain, printed = (compare(load(tmp_path / name)) for name in ("plain", "printed"))
+    said = [fact for fact in printed.facts if fact.startswith("published")]
+    assert said == [
+        "published, not measured here: Table 7, T=100: 74000",
+        "published, not measured here: LSTM: solves 1.5e2 days",
+    ]
+    assert [fact for fact in printed.facts if fact not in said] == plain.facts
+    assert printed.summary.equals(plain.summary)

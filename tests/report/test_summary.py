@@ -1,6 +1,7 @@
 """Rows of the table: means, solved runs and their interval, and what fits on a screen."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,40 @@ def test_steps_to_solve_are_the_median_with_never(tmp_path: Path) -> None:
     assert table["steps_to_solve"].to_dict() == {"a": 40, "b": math.inf}
     text = format_summary(table.reset_index())
     assert text["median steps to solve"].tolist() == ["40", "never"]
+
+
+def test_sequences_to_solve_are_the_median_of_steps_times_companies(tmp_path: Path) -> None:
+    """Run by run: seeds of one row may have had batches of different sizes."""
+    for seed, (at, size) in enumerate([(20, 3700), (40, 32), (60, 100)]):
+        curve = {0: 0.5, at: 0.001, 100: 0.001}
+        made(tmp_path / f"a{seed}", "a", 10, seed, 0.001, curve=curve, batch_size=size)
+    made(tmp_path / "b", "b", 10, 0, 0.2, batch_size=32)
+    table = summarise(group(load(tmp_path), by=["model"])).set_index("model")
+    assert table["sequences_to_solve"].to_dict() == {"a": 60 * 100, "b": math.inf}
+    text = format_summary(table.reset_index())
+    assert text["sequences to solve"].tolist() == ["6000", "never"]
+    for seed in (1, 2):
+        shutil.rmtree(tmp_path / f"a{seed}")
+    text = format_summary(summarise(group(load(tmp_path), by=["model"])))
+    assert text["sequences to solve"].tolist() == ["74000", "never"]  # not 7.4e+04
+
+
+def test_all_right_is_two_validations_running_without_a_mistake(tmp_path: Path) -> None:
+    accuracies = {"a": [0.5, 1, 0.99, 1, 1], "b": [0.5, 0.9, 0.99, 0.99, 1]}
+    for model, shares in accuracies.items():
+        made(tmp_path / model, model, 10, 0, 0.001, batch_size=32)
+        rows = [f"{25 * place},score/accuracy,{share}" for place, share in enumerate(shares)]
+        with (tmp_path / model / "metrics.csv").open("a") as file:
+            file.write("\n".join(rows) + "\n")
+    made(tmp_path / "c", "c", 10, 0, 0.001, batch_size=32)  # of a market without an accuracy
+    text = format_summary(summarise(group(load(tmp_path))))
+    assert text["sequences to all right"].tolist() == [str(75 * 32), "never", "-"]
+
+
+def test_without_a_batch_size_sequences_are_not_known(tmp_path: Path) -> None:
+    text = format_summary(summarise(group(load(made_all(tmp_path)))))
+    assert "median steps to solve" in text
+    assert "sequences to solve" not in text
 
 
 def test_where_a_baseline_is_exact_the_next_one_says_what_is_solved(tmp_path: Path) -> None:

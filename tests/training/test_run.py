@@ -12,7 +12,9 @@ import pytest
 import torch
 from conftest import INITS, MARKETS, MODELS, OPTIMIZERS, PAIRS, built, composed, ran
 
+from statland.command.resume import stored
 from statland.models.base import RecurrentModel, SequenceModel
+from statland.records.identity import read_identity
 from statland.settings import SettingError, flatten
 from statland.training import step_log
 from statland.training.build import build
@@ -239,6 +241,7 @@ APART = {
     "checkpoint_every",
     "resume",
     "trust",
+    "published",
     "data.path",
     "data.packaged",
     "data.date_format",
@@ -317,6 +320,18 @@ def test_every_setting_acts(
         if not usual(choice).equals(changed):
             return
     pytest.fail(f"{key} changes nothing")
+
+
+def test_what_papers_printed_is_kept_and_changes_no_run(tmp_path: Path) -> None:
+    ran(tmp_path / "plain", *QUICK)
+    printed = "++published={after: 74000, LSTM: solves it}"
+    ran(tmp_path / "printed", *QUICK, printed)
+    assert metrics(tmp_path / "plain").equals(metrics(tmp_path / "printed"))
+    assert read_identity(tmp_path / "plain") == read_identity(tmp_path / "printed")
+    summary = json.loads((tmp_path / "printed/summary.json").read_text())
+    assert summary["config"]["published"] == {"after": 74000, "LSTM": "solves it"}
+    _, machine = stored(tmp_path / "printed")  # of which a resumed run is made
+    assert machine["published"] == summary["config"]["published"]
 
 
 def test_threads_device_and_fused(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Market(ABC):
     input_size: int = 1  # F
     output_size: int = 1  # K
     span: int | None = None  # days back from the last day at which the answer lies, if known
+    span_is_spread: bool = False  # then it lies on several days, and span is the farthest of them
     forecasts_returns: bool = False  # then forecasting zero is a baseline
     notes: Sequence[str] = ()  # lines on data left out, for the screen and the summary
     fingerprint: Mapping[str, str] = MappingProxyType({})  # name -> SHA-256 of each file it reads
@@ -139,10 +140,23 @@ class SyntheticMarket(Market):
         return values.reshape(shape)
 
 
+def youngest_age(min_days: int | None, max_days: int) -> int:
+    """min_days, or where it is null the T of which max_days is T + T/10, as papers have it."""
+    if min_days is not None:
+        return min_days
+    return integer("data.max_days", max_days, 2, 10**9) * 10 // 11
+
+
 def rises(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
     """Of markets whose next price is low (0) or high (1): whether the nearer one was predicted."""
     right = ((prediction > 0.5) == (y > 0.5)).double()
     return {"accuracy": right.where(~prediction.isnan(), torch.nan).mean(1)}
+
+
+def all_within(tolerance: float, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Of markets with a criterion of their own: whether every output's error is below tolerance."""
+    error = (prediction - y).abs().amax(1)  # nan where an output is
+    return {"accuracy": (error < tolerance).double().where(~error.isnan(), torch.nan)}
 
 
 def direction(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:

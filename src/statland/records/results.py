@@ -95,7 +95,9 @@ def _read(folder: Path) -> dict[str, Any]:
             "choices": identity.choices,
             "config": identity.settings,
         }
-    settings = flatten(summary["config"]) | summary["choices"]
+    config = dict(summary["config"])
+    published = config.pop("published", None) or {}
+    settings = flatten(config) | summary["choices"]
     # A list cannot tell groups apart.
     settings = {key: str(v) if isinstance(v, list) else v for key, v in settings.items()}
     settings["steps_asked"] = settings.pop("steps", None)  # steps are those that were made
@@ -103,8 +105,10 @@ def _read(folder: Path) -> dict[str, Any]:
     gradient = summary.get("gradient") or {}
     baselines = {k: float(v) for k, v in (summary.get("baselines") or {}).items() if v is not None}
     threshold = SOLVED * min((v for v in baselines.values() if v >= EXACT), default=math.nan)
-    curve, timed = _scalars(folder, "loss/validation", "speed/steps_per_second")
+    tags = "loss/validation", "score/accuracy", "speed/steps_per_second"
+    curve, accuracy, timed = _scalars(folder, *tags)
     steps_to_solve = step_solved(curve, threshold)
+    wrong = [(step, 1 - share) for step, share in accuracy]
     speeds = [speed for _, speed in timed]
     file = folder / "summary.json"
     row: dict[str, Any] = {
@@ -122,6 +126,9 @@ def _read(folder: Path) -> dict[str, Any]:
         "solved_below": threshold,
         "solved": not math.isnan(steps_to_solve),
         "steps_to_solve": steps_to_solve,
+        "accuracy_known": bool(accuracy),
+        "steps_to_all_right": step_solved(wrong, EXACT),
+        "published": published,
         "steps_per_second": float(np.median(speeds)) if speeds else math.nan,
         "span": _float(summary.get("span")),
     }

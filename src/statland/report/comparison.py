@@ -32,14 +32,18 @@ class Comparison(NamedTuple):
 
     @property
     def facts(self) -> list[str]:
-        """What holds for all rows: the settings that are the same, and which runs do not count."""
+        """What holds for all rows: the settings that are the same, and which runs do not count.
+
+        And what papers have printed, by the presets of these runs.
+        """
         same = ", ".join(f"{key}={value}" for key, value in constants(self.groups.runs).items())
         said = [f"in all runs: {same}"]
         if self.groups.pooled:
             said.append(f"a row is over several values of: {', '.join(self.groups.pooled)}")
         if others := left_out(self.groups.runs):
             said.append(f"left out: {others} (they count in status only)")
-        return said
+        published = {k: v for printed in self.groups.runs["published"] for k, v in printed.items()}
+        return said + [f"published, not measured here: {k}: {v}" for k, v in published.items()]
 
 
 def compare(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = ()) -> Comparison:

@@ -20,7 +20,8 @@ HEADERS = {
 # What a screen shows beside the rows' settings, the most important first.
 ON_SCREEN = (
     *("n", "last mse", "solved", "gradient", "reach before", "reach after", "span", "skill"),
-    *("median steps to solve", "parameters", "decay before", "decay theory", "decay after"),
+    *("median steps to solve", "sequences to solve", "sequences to all right", "parameters"),
+    *("decay before", "decay theory", "decay after"),
 )
 
 # A longer table is printed market by market.
@@ -37,6 +38,8 @@ def format_summary(summary: pd.DataFrame) -> pd.DataFrame:
         ]
     if "steps_to_solve" in table:
         table["steps_to_solve"] = table["steps_to_solve"].replace(math.inf, "never").astype(object)
+    for name in {"sequences_to_solve", "sequences_to_all_right"} & set(table):
+        table[name] = table[name].map(_count).astype(object)
     low, high = table.pop("solved_low"), table.pop("solved_high")
     interval = [f"{a:.0%} to {b:.0%}" if a == a else "-" for a, b in zip(low, high, strict=True)]
     table.insert(list(table).index("solved") + 1, "solved_interval", interval)
@@ -115,6 +118,11 @@ def _headers(table: pd.DataFrame) -> dict[str, str]:
 def _width(column: "pd.Series[str]") -> int:
     """Of a column on the screen, its padding and the line beside it."""
     return 3 + max(map(cell_len, [str(column.name), *map(str, column)]))
+
+
+def _count(value: float) -> Any:
+    """All digits, as papers print them; nan stays nan."""
+    return value if math.isnan(value) else "never" if value == math.inf else f"{value:.0f}"
 
 
 def _number(value: Any) -> str:

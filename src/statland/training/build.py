@@ -114,7 +114,9 @@ def _check_optimizer_setting(key: str, value: Any, usual: Any) -> None:
         for item in value:
             number(key, item, 0, below=1 if key == "optimizer.betas" else None)
     else:
-        number(key, value, 0 if usual >= 0 else -math.inf)
+        # An average of squares that keeps more than all of what it had becomes negative.
+        most = 1 if key == "optimizer.alpha" else math.inf
+        number(key, value, 0 if usual >= 0 else -math.inf, most)
 
 
 def without_dynamo(kind: type[torch.optim.Optimizer]) -> Any:

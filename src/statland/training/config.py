@@ -8,10 +8,12 @@ from statland.settings import SettingError, choice, did_you_mean, flatten, integ
 
 GROUPS = ("model", "data", "optimizer")
 
-# What describes the machine and the records' place, not the run: no part of its identity.
+# What describes the machine and the records' place, or what others have printed, and not the run:
+# no part of its identity.
 MACHINE = {"runs_dir", "sweep", "device", "threads", "resume", "trust", "checkpoint_every"}
+MACHINE |= {"published"}
 # Of these, what a resumed run takes over from the run that was stopped.
-KEPT = ("device", "threads", "checkpoint_every")
+KEPT = ("device", "threads", "checkpoint_every", "published")
 NOT_HYPERPARAMETERS = MACHINE | {"log_every", "validate_every", "probe_every"}
 
 
@@ -34,6 +36,7 @@ class Settings(TypedDict):
     runs_dir: str
     sweep: str
     resume: str | None
+    published: dict[str, Any]
     trust: list[str]
 
 
@@ -69,6 +72,11 @@ def check(values: Mapping[str, Any]) -> Settings:
         raise SettingError(f"resume is {values['resume']!r}; allowed: a run folder")
     if values["clip_norm"] is not None:
         number("clip_norm", values["clip_norm"], above=0)
+    published = values["published"]
+    if not isinstance(published, Mapping) or not all(
+        isinstance(printed, str | int | float) for printed in published.values()
+    ):
+        raise SettingError(f"published is {published!r}; allowed: {{WHAT: WHAT A PAPER PRINTED}}")
     trust = values["trust"]
     if not isinstance(trust, list) or not all(
         isinstance(n, str) and n.isidentifier() for n in trust

@@ -54,6 +54,7 @@ def load_run(folder: Path | str, trust: str | Sequence[str] = ()) -> LoadedRun:
         "threads": 1,
         "runs_dir": str(folder.parent),
         "sweep": folder.name,
+        "published": {},
         "trust": [trust] if isinstance(trust, str) else list(trust),
     }
     with torch.random.fork_rng(devices=[]):

@@ -97,8 +97,9 @@ class Run:
         self.steps = StepLog(recorder, dict(self.model.named_parameters()), settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
         every, steps = settings["probe_every"], settings["steps"]
+        span, is_spread = self.market.span, self.market.span_is_spread
         self.watch = GradientWatch(
-            name, self.model, self.held_out, self.market.span, recorder, console, every, steps
+            name, self.model, self.held_out, span, recorder, console, every, steps, is_spread
         )
         self.start = self.lost = 0  # where fit begins; steps running whose loss was not finite
         # What a longer run goes on from: without the rows that only the last step has.
@@ -237,6 +238,7 @@ class Run:
             "baselines": self.baselines,
             "gradient": self.watch.gradient,
             "span": self.market.span,
+            "span_is_spread": self.market.span_is_spread,
             "notes": list(self.market.notes),
             "clipped_steps": tally.clipped,
             "nonfinite_steps": tally.skipped,

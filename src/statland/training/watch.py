@@ -54,9 +54,11 @@ class GradientWatch:
         console: Console,
         every: int | None,
         steps: int,
+        span_is_spread: bool = False,
     ) -> None:
         """Watch a model in a run of `steps`, probing every so many; None: never."""
         self.name, self.model, self.span = name, model, span
+        self.span_is_spread = span_is_spread
         self.recorder, self.console, self.every = recorder, console, every
         self.batch = probe_batch(held_out)
         self.gradient: dict[str, Any] = {}  # of summary.json, before and after
@@ -145,7 +147,8 @@ class GradientWatch:
         if weights is not None:
             self.recorder.flow(step, {WEIGHTS: weights})
             self.recorder.profile(f"profile_weights/{when}_training", weights.median)
-        line = f"{when} training the gradient {verdict(self.gradient[when], self.span)}"
+        said = verdict(self.gradient[when], self.span, self.span_is_spread)
+        line = f"{when} training the gradient {said}"
         self.recorder.text("gradient/verdict", line, step)
         console.print(line, highlight=False, soft_wrap=True)
         log.info(line)
@@ -157,7 +160,7 @@ class GradientWatch:
         assert self.first is not None
         assert self.last is not None
         title = f"{self.recorder.folder.name}: {self.name}"
-        said = verdict(self.last_gradient, self.span)
+        said = verdict(self.last_gradient, self.span, self.span_is_spread)
         theory = linear_decay(self.model)
         for probed in [*thinned(self.shown, PICTURES - 1), self.last]:
             if probed.step <= self.pictured:

@@ -1,0 +1,76 @@
+"""Adding: of all the values two are marked, and the answer is their sum.
+
+From Hochreiter and Schmidhuber, "Long Short-Term Memory" (Neural Computation 9, 1997), section 5.4,
+and as most have used it since: Le, Jaitly and Hinton (arXiv:1504.00941), Arjovsky, Shah and Bengio
+(arXiv:1511.06464), who put one mark into each half.
+"""
+
+import numpy as np
+from torch import Tensor
+
+from statland.data.base import SyntheticMarket, all_within, youngest_age
+from statland.settings import SettingError, choice
+
+# "A sequence is processed correctly if the absolute error at the sequence end is below 0.04."
+TOLERANCE = 0.04
+
+FIRST_DAYS = 10  # X1 is one of them
+
+RANGES = {"sum": (0.0, 1.0), "hochreiter": (-1.0, 1.0)}
+
+
+class Adding(SyntheticMarket):
+    """Two inputs a day: a value, and a mark that is 1 on two days.
+
+    sum: values are uniform in [0, 1], one mark stands in each half of the history, and the answer
+    is X1 + X2. The best constant forecast, 1, has a mean squared error of 1/6.
+
+    hochreiter: values are uniform in [-1, 1]. X1 is one of the first 10 days (of less than 20: of
+    the first half), and X2 one of the first T/2 - 1 that are then left, T being min_days: so X2 is
+    at least T/2 days back. The marks of the first and the last day are -1. A first day that was
+    chosen keeps -1 and its value is 0. The answer is 0.5 + (X1 + X2) / 4.
+    """
+
+    input_size = 2
+    fewest_days = 2
+    span_is_spread = True
+
+    def __init__(
+        self, min_days: int | None, max_days: int, batch_size: int, convention: str, seed: int
+    ) -> None:
+        self.convention = choice("data.convention", convention, RANGES)
+        super().__init__(youngest_age(min_days, max_days), max_days, batch_size, seed)
+        if self.convention == "hochreiter" and self.min_days < 4:
+            raise SettingError(
+                f"data.min_days is {self.min_days}; allowed: at least 4 where data.convention is "
+                f"hochreiter: both values stand in the first half"
+            )
+        # To the first day that can hold a needed value.
+        self.span = self.max_days - (2 if self.convention == "hochreiter" else 1)
+
+    def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
+        """For ages (B,): values and marks (B, T, 2), and the answers (B,)."""
+        each = np.arange(len(ages))
+        values = rng.uniform(*RANGES[self.convention], (len(ages), int(ages.max())))
+        marks = np.zeros_like(values)
+        first, second = self._marked(rng, ages)
+        marks[each, first] = marks[each, second] = 1
+        if self.convention == "hochreiter":
+            values[marks[:, 0] == 1, 0] = 0
+            marks[:, 0] = marks[each, ages - 1] = -1
+        total = values[each, first] + values[each, second]
+        answer = total if self.convention == "sum" else 0.5 + total / 4
+        return np.stack([values, marks], axis=2), answer
+
+    def _marked(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The two days (B,) of each company, counted from 0."""
+        if self.convention == "sum":
+            return rng.integers(0, ages // 2), rng.integers(ages // 2, ages)
+        half = self.min_days // 2
+        first = rng.integers(0, min(FIRST_DAYS, half), len(ages))
+        second = rng.integers(0, half - 1, len(ages))
+        return first, second + (second >= first)  # past the day that is marked already
+
+    def score(self, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Whether the error is below 0.04."""
+        return all_within(TOLERANCE, prediction, y)

@@ -1,0 +1,186 @@
+"""Adding, sum and hochreiter: where the marks stand, what the answer is, when it is right."""
+
+import pytest
+import torch
+from conftest import built
+from torch import Tensor
+
+from statland.batch import Batch
+from statland.data.adding import Adding
+from statland.settings import SettingError
+from statland.training.evaluation import baselines
+
+OF_1997 = ("data.convention=hochreiter", "data.min_days=null", "data.max_days=110")
+
+
+def adding(*overrides: str) -> Adding:
+    market = built("data=adding", *overrides)[0]
+    assert isinstance(market, Adding)
+    return market
+
+
+def companies(market: Adding, steps: int) -> Batch:
+    """Those of many training batches together, all padded to one length."""
+    batches = [market.train_batch(step) for step in range(steps)]
+    x = [torch.nn.functional.pad(b.x, (0, 0, 0, market.max_days - b.x.shape[1])) for b in batches]
+    return Batch(
+        torch.cat(x), torch.cat([b.lengths for b in batches]), torch.cat([b.y for b in batches])
+    )
+
+
+def marked(marks: Tensor) -> Tensor:
+    """Which two days of each company (B, 2), counted from 1, hold a 1."""
+    assert (marks == 1).sum(1).unique().tolist() == [2]
+    return (marks == 1).nonzero()[:, 1].reshape(-1, 2) + 1
+
+
+def is_uniform(days: Tensor, first: int, last: int) -> bool:
+    """Whether counts of days lie within five deviations of a uniform draw from first to last."""
+    assert (days.min(), days.max()) == (first, last)
+    share = 1 / (last - first + 1)
+    shares = days.bincount(minlength=last + 1)[first:].double() / len(days)
+    return bool((shares - share).abs().max() < 5 * (share * (1 - share) / len(days)) ** 0.5)
+
+
+def test_of_sum_one_mark_stands_in_each_half_and_the_answer_is_their_sum() -> None:
+    x, ages, y = companies(adding(), 300)
+    values, marks = x.double().unbind(2)
+    assert marks.unique().tolist() == [0, 1]
+    first, second = marked(marks).unbind(1)
+    assert (first <= ages // 2).all()
+    assert (second > ages // 2).all()
+    assert (second <= ages).all()
+    torch.testing.assert_close(y[:, 0].double(), (values * marks).sum(1), rtol=0, atol=1e-6)
+
+
+def test_values_and_places_of_sum_are_uniform() -> None:
+    x, ages, _ = companies(adding("data.min_days=21", "data.max_days=21"), 300)
+    values, marks = x.double().unbind(2)
+    first, second = marked(marks).unbind(1)
+    assert is_uniform(first, 1, 10)
+    assert is_uniform(second, 11, 21)
+    assert is_uniform((values.flatten() * 16).long(), 0, 15)
+    table = torch.zeros(10, 11).double()
+    table.index_put_((first - 1, second - 11), torch.tensor(1.0).double(), accumulate=True)
+    expected = len(ages) / 110  # each place is drawn without regard to the other
+    assert (table - expected).abs().max() < 5 * expected**0.5
+
+
+def test_the_best_constant_of_sum_has_an_error_of_a_sixth_and_not_of_0_1767() -> None:
+    y = companies(adding("data.batch_size=1000"), 60).y.double()
+    squares = (y - 1).square()
+    deviation = squares.std().item() / len(y) ** 0.5
+    assert squares.mean().item() == pytest.approx(1 / 6, abs=5 * deviation)
+    assert 10 * deviation < 0.1767 - 1 / 6
+    held_out = torch.cat([batch.y for batch in adding().validation()]).double()
+    spread = (held_out - 1).square().mean().item()
+    # The constant is the mean of 2048 training companies, 0.009 from 1.
+    assert baselines(adding())["constant"] == pytest.approx(spread, abs=0.003)
+
+
+def test_hochreiters_marks_and_answer_are_the_papers() -> None:
+    """T is 100: X1 within the first 10, X2 within the first 50, ages to 110."""
+    market = adding(*OF_1997)
+    x, ages, y = companies(market, 600)
+    values, marks = x.double().unbind(2)
+    each = torch.arange(len(ages))
+    assert (ages.min(), ages.max()) == (100, 110)
+    assert marks.unique().tolist() == [-1, 0, 1]
+    assert (marks[:, 0] == -1).all()
+    assert (marks[each, ages - 1] == -1).all()
+    assert ((marks == -1).sum(1) == 2).all()
+    ones = (marks == 1).sum(1)
+    assert ones.unique().tolist() == [1, 2]  # one where the first day was chosen
+    assert (values[ones == 1, 0] == 0).all()
+    assert (values[ones == 2, 0] != 0).all()
+    chosen = 1 / 10 + 9 / 10 / 49
+    assert (ones == 1).double().mean().item() == pytest.approx(
+        chosen, abs=5 * (chosen / len(ages)) ** 0.5
+    )
+    torch.testing.assert_close(
+        y[:, 0].double(), 0.5 + (values * (marks == 1)).sum(1) / 4, rtol=0, atol=1e-6
+    )
+    inside = is_uniform(((values[:, 1:100].flatten() + 1) * 8).long(), 0, 15)
+    assert inside, "values are not uniform in [-1, 1]"
+
+
+def test_hochreiters_places_are_drawn_one_after_the_other() -> None:
+    """A pair is drawn with 1/10 1/49, and one within the first ten days in two ways."""
+    x, ages, _ = companies(adding(*OF_1997, "data.batch_size=200"), 300)
+    marks = x[..., 1]
+    kept = marks[(marks == 1).sum(1) == 2]
+    days = marked(kept)
+    assert days.max() == 50
+    counts = torch.zeros(51, 51).double()
+    counts.index_put_(tuple(days.T), torch.tensor(1.0).double(), accumulate=True)
+    for early in range(1, 51):
+        for late in range(1, 51):
+            ways = 0 if early >= late or early == 1 else (early <= 10) + (late <= 10)
+            expected = len(ages) * ways / 490
+            assert abs(counts[early, late] - expected) <= 5.5 * expected**0.5, (early, late)
+
+
+def test_hochreiters_constant_has_the_error_of_its_variance() -> None:
+    """X1 is 0 once in 10, X2 where the other nine chose day 1; a uniform value has variance 1/3."""
+    y = companies(adding(*OF_1997, "data.batch_size=1000"), 60).y.double()
+    expected = (0.9 + (1 - 0.9 / 49)) / 3 / 16
+    squares = (y - 0.5).square()
+    deviation = squares.std().item() / len(y) ** 0.5
+    assert squares.mean().item() == pytest.approx(expected, abs=5 * deviation)
+    assert deviation < 0.0003
+
+
+@pytest.mark.parametrize("days", [4, 5, 12, 20, 23])
+def test_hochreiters_values_stand_in_the_first_half_of_short_histories_too(days: int) -> None:
+    ages = (f"data.min_days={days}", f"data.max_days={days}")
+    x, _, _ = companies(adding("data.convention=hochreiter", *ages), 100)
+    day = (x[..., 1] == 1).nonzero()[:, 1] + 1
+    assert (day.min(), day.max()) == (2, days // 2)
+
+
+def test_the_span_is_the_farthest_day_with_a_needed_value() -> None:
+    for overrides, span in ((("data.max_days=50",), 49), (OF_1997, 108)):
+        market = adding(*overrides, "data.batch_size=200")
+        x, ages, _ = companies(market, 200)
+        back = ages - (x[..., 1] == 1).double().argmax(1) - 1
+        assert market.span_is_spread
+        assert back.max() == market.span == span
+
+
+def test_the_age_of_the_youngest_may_follow_from_that_of_the_oldest() -> None:
+    ages = {
+        days: adding("data.min_days=null", f"data.max_days={days}").min_days
+        for days in (6, 110, 550, 1100)
+    }
+    assert ages == {6: 5, 110: 100, 550: 500, 1100: 1000}
+
+
+def test_a_sequence_is_right_below_0_04() -> None:
+    y = torch.zeros(5, 1).double()
+    error = torch.tensor([[0.0], [0.0399], [-0.0399], [0.0401], [torch.nan]]).double()
+    right = adding().score(y + error, y)["accuracy"]
+    assert right[:4].tolist() == [1, 1, 1, 0]
+    assert right[4].isnan()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("data.convention=product", "data.convention is 'product'; allowed: sum, hochreiter"),
+        (
+            "data.min_days=3 data.convention=hochreiter",
+            "data.min_days is 3; allowed: at least 4 where data.convention is hochreiter",
+        ),
+        ("data.min_days=1", "data.min_days is 1; allowed: a whole number at least 2"),
+        ("data.max_days=4", "data.max_days 4 is shorter than data.min_days 5"),
+        ("data.max_days=long", "data.max_days is 'long'; allowed: a whole number"),
+    ],
+)
+def test_wrong_settings_are_refused(overrides: str, message: str) -> None:
+    with pytest.raises(SettingError, match="^" + message.replace(".", r"\.")):
+        adding(*overrides.split())
+
+
+def test_an_age_that_follows_from_no_number_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"data\.max_days is 'old'; allowed: a whole number"):
+        adding("data.min_days=null", "data.max_days=old")
