@@ -57,7 +57,9 @@ def show(console: Console, title: str, frame: pd.DataFrame) -> None:
     for name in frame.columns:
         table.add_column(name, justify="right")
     for row in frame.itertuples(index=False):
-        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
+        table.add_row(
+            *("" if v != v else f"{v:.3g}" if isinstance(v, float) else str(v) for v in row)
+        )
     if len(frame) > 1:
         means = [
             f"{geometric_mean(frame[name]):.3g}" if " / " in name else "" for name in frame.columns

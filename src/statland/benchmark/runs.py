@@ -197,4 +197,4 @@ def composed(*overrides: str) -> Settings:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         values = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
     assert isinstance(values, dict)
-    return check({str(key): value for key, value in values.items()})
+    return check({str(key): value for key, value in values.items() if key != "for_model"})
