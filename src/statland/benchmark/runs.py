@@ -19,7 +19,7 @@ from torch import nn
 from statland.batch import Batch
 from statland.benchmark.timing import medians, timed
 from statland.data.base import Market
-from statland.gradients.probe import largest_lyapunov_exponents
+from statland.gradients.probe import largest_lyapunov_exponents, measure, weights_profile
 from statland.models.base import SequenceModel
 from statland.records.identity import Identity
 from statland.records.recorder import Recorder
@@ -82,8 +82,9 @@ def recorded_training(steps: int, rounds: int) -> pd.DataFrame:
 def probing(seconds: float) -> pd.DataFrame:
     """A row a model and length: a measurement of the flow, recorded, and a training step.
 
-    The last column is what it adds to a default run: a probe at every step that has one, and the
-    Lyapunov exponents before and after training. Figures are left out here.
+    The last column is what it adds to a default run: a probe at every step that has one, and before
+    and after training the Lyapunov exponents and what each day adds to the weights. Figures are
+    left out here.
     """
     rows = []
     for days in (50, 200, 1000):
@@ -94,14 +95,17 @@ def probing(seconds: float) -> pd.DataFrame:
             with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
                 held_out = market.validation()
                 watch = GradientWatch(name, model, held_out, None, recorder, QUIET, every, steps)
+                flow = measure(model, watch.batch).flow
                 parts: dict[str, Callable[[], object]] = {
                     "probe": partial(watch.probe, 0),
+                    "weights": partial(weights_profile, model, watch.batch, flow),
                     "exponents": partial(largest_lyapunov_exponents, model, watch.batch),
                     "step": bare(Replay(market, 1), model, optimizer, steps=1),
                 }
                 ms = medians(parts, seconds)
             probes = sum(is_due(updates, every) for updates in range(steps + 1))
-            share = (probes * ms["probe"] + 2 * ms["exponents"]) / (steps * ms["step"])
+            twice = 2 * (ms["exponents"] + ms["weights"])
+            share = (probes * ms["probe"] + twice) / (steps * ms["step"])
             rows.append(
                 {"model": name, "days": days}
                 | {f"{part} ms": value for part, value in ms.items()}
