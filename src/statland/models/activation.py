@@ -16,16 +16,18 @@ import torch
 from torch import Tensor
 
 
-class _Tanh(torch.autograd.Function):
+class _OfPreActivation(torch.autograd.Function):
     generate_vmap_rule = True
-
-    @staticmethod
-    def forward(a: Tensor) -> Tensor:
-        return a.tanh()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+
+
+class _Tanh(_OfPreActivation):
+    @staticmethod
+    def forward(a: Tensor) -> Tensor:
+        return a.tanh()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -33,16 +35,10 @@ class _Tanh(torch.autograd.Function):
         return grad * tanh_slope(a)
 
 
-class _Sigmoid(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _Sigmoid(_OfPreActivation):
     @staticmethod
     def forward(a: Tensor) -> Tensor:
         return a.sigmoid()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from statland.models.activation import sigmoid, sigmoid_slope, tanh, tanh_slope
-from statland.models.base import Pullback, at_last_day, check_sizes
-from statland.models.stacked import Init, StackedModel, side_by_side
+from statland.models.base import Pullback
+from statland.models.stacked import GatedModel, side_by_side
 
 
-class GRU(StackedModel):
+class GRU(GatedModel):
     """torch.nn.GRU on right-padded histories, read off at each company's own last day.
 
     r   = sigmoid(W_r x_t + b_r + R_r h_{t-1} + c_r)          the reset gate
@@ -29,19 +29,8 @@ class GRU(StackedModel):
     gate: there is none apart.
     """
 
+    module = nn.GRU
     gates = ("reset", "forget", "new")
-
-    def __init__(
-        self,
-        input_size: int,
-        output_size: int,
-        hidden_size: int,
-        num_layers: int,
-        init: Init,
-    ) -> None:
-        check_sizes(hidden_size, num_layers)
-        recurrence = nn.GRU(input_size, hidden_size, num_layers)
-        super().__init__(recurrence, hidden_size, num_layers, output_size, init)
 
     def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
         """One day: (B, F), (B, S) -> (B, S)."""
@@ -103,11 +92,6 @@ class GRU(StackedModel):
             from_h = linear(h, w.weight_hh, w.bias_hh)
             below, *rest = gru_day(from_x, from_h, h)
             yield from_x, from_h, below, *rest
-
-    def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The top hidden state (B, H) after each company's own last day."""
-        days, _ = self.recurrence(x.transpose(0, 1))  # (T, B, H)
-        return at_last_day(days, lengths)
 
 
 def gru_day(from_x: Tensor, from_h: Tensor, h: Tensor) -> tuple[Tensor, ...]:

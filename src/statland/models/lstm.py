@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from statland.models.activation import sigmoid, sigmoid_slope, tanh, tanh_slope
-from statland.models.base import Pullback, at_last_day, check_sizes
-from statland.models.stacked import Init, StackedModel, side_by_side
+from statland.models.base import Pullback
+from statland.models.stacked import GatedModel, side_by_side
 
 
-class LSTM(StackedModel):
+class LSTM(GatedModel):
     """torch.nn.LSTM on right-padded histories, read off at each company's own last day.
 
     i, f, o = sigmoid(W x_t + b + R h_{t-1}), each with its own rows of W, b and R
@@ -26,20 +26,9 @@ class LSTM(StackedModel):
     the forget gate of F. Gers, J. Schmidhuber and F. Cummins, Neural Computation 12 (2000).
     """
 
+    module = nn.LSTM
     gates = ("input", "forget", "cell", "output")
     parts = ("h", "c")
-
-    def __init__(
-        self,
-        input_size: int,
-        output_size: int,
-        hidden_size: int,
-        num_layers: int,
-        init: Init,
-    ) -> None:
-        check_sizes(hidden_size, num_layers)
-        recurrence = nn.LSTM(input_size, hidden_size, num_layers)
-        super().__init__(recurrence, hidden_size, num_layers, output_size, init)
 
     def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
         """One day: (B, F), (B, S) -> (B, S). S is all L hidden states, then all L cell states."""
@@ -98,11 +87,6 @@ class LSTM(StackedModel):
             a = linear(below, w.weight_ih, w.bias_ih) + linear(h, w.weight_hh, w.bias_hh)
             below, *rest = lstm_day(a, c)
             yield a, below, *rest
-
-    def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The top hidden state (B, H) after each company's own last day."""
-        days, _ = self.recurrence(x.transpose(0, 1))  # (T, B, H)
-        return at_last_day(days, lengths)
 
 
 def lstm_day(a: Tensor, c: Tensor) -> tuple[Tensor, ...]:

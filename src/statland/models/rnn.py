@@ -1,9 +1,9 @@
 """nn.RNN: the weights and the day of rnn_cell.py, all days run by PyTorch's own kernels."""
 
-from torch import Tensor, nn
+from torch import nn
 
-from statland.models.base import at_last_day
 from statland.models.rnn_cell import RNNCell
+from statland.models.stacked import StackedModel
 
 
 class RNN(RNNCell):
@@ -16,7 +16,4 @@ class RNN(RNNCell):
         """An nn.RNN, time-major."""
         return nn.RNN(input_size, hidden_size, num_layers, nonlinearity=nonlinearity)
 
-    def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The top hidden state (B, H) after each company's own last day."""
-        days, _ = self.recurrence(x.transpose(0, 1))  # (T, B, H)
-        return at_last_day(days, lengths)
+    last_hidden = StackedModel.last_hidden  # not by hand, as rnn_cell

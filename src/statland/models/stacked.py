@@ -3,14 +3,13 @@
 B companies, T days, F features a day, K outputs, H hidden units, S state size, L layers.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable
 from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
 
-from statland.models.base import Layer, RecurrentModel
+from statland.models.base import Layer, RecurrentModel, at_last_day, check_sizes
 from statland.models.by_row import Factors, stepped
 
 Init = Callable[[RecurrentModel], None]
@@ -54,9 +53,13 @@ class StackedModel(RecurrentModel):
         """The prediction (B, K) of a state (B, S)."""
         return self.output(last_layer(self.split(state)[0], self.hidden_size))
 
-    @abstractmethod
     def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The top layer's hidden state (B, H) after each company's own last day."""
+        """The top layer's hidden state (B, H) after each company's own last day.
+
+        As nn.RNN, nn.LSTM and nn.GRU have it, which run all days by PyTorch's own kernels.
+        """
+        days, _ = self.recurrence(x.transpose(0, 1))  # (T, B, H)
+        return at_last_day(days, lengths)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Predictions (B, K); equal to unrolling `cell` and reading off each last day."""
@@ -96,6 +99,24 @@ class StackedModel(RecurrentModel):
     def layers(self) -> list[Layer]:
         """All layers' parameters, the bottom one first."""
         return [self.layer(index) for index in range(self.num_layers)]
+
+
+class GatedModel(StackedModel):
+    """nn.LSTM or nn.GRU, whichever `module` is: a class that says its gates and its day."""
+
+    module: type[nn.LSTM] | type[nn.GRU]
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        hidden_size: int,
+        num_layers: int,
+        init: Init,
+    ) -> None:
+        check_sizes(hidden_size, num_layers)
+        recurrence = self.module(input_size, hidden_size, num_layers)
+        super().__init__(recurrence, hidden_size, num_layers, output_size, init)
 
 
 def side_by_side(layers: list[Tensor]) -> Tensor:

@@ -43,9 +43,9 @@ class Attention(nn.Module):
     def forward(self, h: Tensor, first_day: int) -> Tensor:
         """Map (B, T, H) to (B, T, H)."""
         heads = self.in_projection(h).unflatten(2, (3, self.num_heads, -1))  # (B, T, 3, A, D)
-        q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, A, T, D) each
-        q, k = rotated(q, first_day), rotated(k, first_day)
-        mixed = scaled_dot_product_attention(q, k, v, is_causal=True)
+        heads = heads.permute(2, 0, 3, 1, 4)  # q, k and v, (B, A, T, D) each
+        q, k = rotated(heads[:2], first_day)
+        mixed = scaled_dot_product_attention(q, k, heads[2], is_causal=True)
         return self.out_projection(mixed.transpose(1, 2).flatten(2))
 
 
