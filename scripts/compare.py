@@ -5,9 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
-from statland.command.streams import steady_streams
+from statland.command.streams import steady_streams, table_console
 from statland.report import load
 from statland.report.comparison import compare, figures, show
 from statland.report.page import write
@@ -24,8 +22,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where to write; by default the first folder")
     arguments = parser.parse_args()
     output = arguments.output or arguments.runs[0]
-    # Into a file or a pipe the table goes in a width that a page and a screen have.
-    console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
+    console = table_console()
     if absent := [str(path) for path in arguments.runs if not os.path.isdir(path)]:
         parser.error(f"{', '.join(absent)}: no such folder; allowed: sweep or run folders")
     runs = load(*arguments.runs)

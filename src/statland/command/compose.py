@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from statland.settings import SettingError
+from statland.training.config import Settings, check
 
 GROUPS = ("model", "model/init", "data", "optimizer")
 
@@ -70,6 +71,12 @@ def overrides_of_job() -> list[str]:
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(typed, list)
     return [str(override) for override in typed]
+
+
+def checked(values: Mapping[str, Any], typed: Iterable[str]) -> Settings:
+    """Plain values as Settings. Raises SettingError where they, or whom they trust, cannot be."""
+    check_trust(values.get("trust"), typed)
+    return check(values)
 
 
 def check_trust(trust: object, typed: Iterable[str]) -> None:

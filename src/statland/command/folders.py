@@ -16,7 +16,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from statland.command.compose import check_trust
+from statland.command.compose import check_trust, checked
+from statland.command.streams import table_console
 from statland.command.sweep import ENDED, Progress, jobs_of, name_pattern, runs_in
 from statland.records.lock import FolderTaken, held, remove_lock
 from statland.records.summary import finite_json, read_summary
@@ -90,8 +91,6 @@ class RunFolders(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print a table of all runs of the sweep; exit with status 1 where one has failed."""
-        from rich.console import Console
-
         from statland.command.unfinished import finish_others
         from statland.report import load
         from statland.report.tables import runs_table
@@ -102,7 +101,7 @@ class RunFolders(Callback):
         for left in folder.glob(".jobs-*"):
             left.unlink(missing_ok=True)
         runs = load(folder)
-        console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
+        console = table_console()
         console.print(runs_table(runs))
         console.print(f"compare them: python scripts/compare.py {folder}", soft_wrap=True)
         print_where(console, folder)
@@ -189,7 +188,6 @@ def _try_to_build(values: dict[str, Any], typed: list[str]) -> None:
     import torch  # not above: --help should not wait for it
 
     from statland.training.build import build
-    from statland.training.config import check
 
     if values.get("resume") is not None:
         raise SettingError(
@@ -197,8 +195,7 @@ def _try_to_build(values: dict[str, Any], typed: list[str]) -> None:
             f"where each job was)"
         )
     torch.set_num_threads(1)  # a job may be forked from this process: no threads before that
-    check_trust(values.get("trust"), typed)
-    build(check(values), torch.device("cpu"))
+    build(checked(values, typed), torch.device("cpu"))
 
 
 def forget_sweep() -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from statland.command.child import can_fork, run_in_child
 from statland.command.compose import (
     as_far_as_resolved,
-    check_trust,
+    checked,
     choices_of_job,
     overrides_of_job,
     plain,
@@ -31,7 +31,6 @@ from statland.records.lock import FolderTaken, held
 from statland.records.summary import read_summary, write_summary
 from statland.settings import SettingError
 from statland.training import screen
-from statland.training.config import check
 from statland.training.prepare import Prepared, prepare
 from statland.training.stopping import Interrupted, leave_worker
 
@@ -57,9 +56,7 @@ def main(config: DictConfig) -> None:
     folder = Path(hydra.runtime.output_dir)
     with refusals_in_one_line():
         try:
-            values = plain(config)
-            check_trust(values.get("trust"), overrides_of_job())
-            settings = check(values)
+            settings = checked(plain(config), overrides_of_job())
             if settings["resume"] is not None:
                 resume(settings, choices_of_job(), overrides_of_job())
                 return
@@ -103,9 +100,7 @@ def train_job(config: DictConfig, sweep: Path, name: str) -> None:
     """Train one job of a sweep as far as that is left to do; print a line on how it went."""
     folder = None
     try:
-        values = plain(config)
-        check_trust(values.get("trust"), overrides_of_job())
-        prepared = prepare(check(values), choices_of_job())
+        prepared = prepare(checked(plain(config), overrides_of_job()), choices_of_job())
         folder, note = place(sweep, prepared.identity, name)
         if note:
             print(f"note: {note}, in {folder.name}", flush=True)

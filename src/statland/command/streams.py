@@ -3,7 +3,10 @@
 import io
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # --help should not wait for it
+    from rich.console import Console
 
 
 class _Steady(io.FileIO):
@@ -35,3 +38,10 @@ def steady_streams() -> None:
             line_buffering=stream.line_buffering or stream.write_through,
         )
         setattr(sys, name, steady)
+
+
+def table_console() -> "Console":
+    """A console for tables: into a file or a pipe in a width that a page and a screen have."""
+    from rich.console import Console
+
+    return Console(markup=False, width=None if sys.stdout.isatty() else 100)
