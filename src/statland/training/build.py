@@ -18,7 +18,7 @@ import torch
 from statland.data.base import Market
 from statland.models.base import SequenceModel
 from statland.settings import SettingError, did_you_mean, number
-from statland.training.config import Settings
+from statland.training.config import Settings, refuse_targets
 from statland.training.device import DTYPES
 
 # Where the classes of each group live.
@@ -210,26 +210,11 @@ def _arguments(
                 f"{key}.{name} is no setting of {target}; allowed: {has}"
                 f"{did_you_mean(name, allowed)}"
             )
-        _refuse_targets(f"{key}.{name}", value)
+        refuse_targets(f"{key}.{name}", value)
     for name in allowed:
         if parameters[name].default is inspect.Parameter.empty and name not in values:
             raise SettingError(f"{key}.{name} is missing; allowed: {key}.{name}=VALUE")
     return {name: value for name, value in values.items() if name != "_target_"}
-
-
-def _refuse_targets(key: str, value: Any) -> None:
-    """Refuse a `_target_` inside a setting, however deep: only a group names a class."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            raise SettingError(
-                f"{key}._target_ is {value['_target_']}; allowed: _target_ in model, model.init, "
-                f"data and optimizer alone"
-            )
-        for name, item in value.items():
-            _refuse_targets(f"{key}.{name}", item)
-    elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            _refuse_targets(f"{key}[{place}]", item)
 
 
 def _nearest(parts: list[str]) -> str:

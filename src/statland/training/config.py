@@ -73,9 +73,9 @@ def check(values: Mapping[str, Any]) -> Settings:
     if values["clip_norm"] is not None:
         number("clip_norm", values["clip_norm"], above=0)
     published = values["published"]
+    refuse_targets("published", published)
     if not isinstance(published, Mapping) or not all(
-        isinstance(printed, str | int | float) and str(what) != "_target_"
-        for what, printed in published.items()
+        isinstance(printed, str | int | float) for printed in published.values()
     ):
         raise SettingError(f"published is {published!r}; allowed: {{WHAT: WHAT A PAPER PRINTED}}")
     trust = values["trust"]
@@ -84,6 +84,21 @@ def check(values: Mapping[str, Any]) -> Settings:
     ):
         raise SettingError(f"trust is {trust!r}; allowed: [names of Python packages]")
     return Settings(**values)  # type: ignore[typeddict-item]  # its keys were compared above
+
+
+def refuse_targets(key: str, value: Any) -> None:
+    """Refuse a `_target_` inside a setting, however deep: only a group names a class."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            raise SettingError(
+                f"{key}._target_ is {value['_target_']}; allowed: _target_ in model, model.init, "
+                f"data and optimizer alone"
+            )
+        for name, item in value.items():
+            refuse_targets(f"{key}.{name}", item)
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            refuse_targets(f"{key}[{place}]", item)
 
 
 def without_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
