@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from statland.command.compose import plain
 from statland.models.base import RecurrentModel, SequenceModel
 from statland.records import checkpoint
-from statland.settings import flatten
+from statland.settings import SettingError, flatten
 from statland.training.build import Built, build
 from statland.training.config import Settings, check
 from statland.training.run import run
@@ -45,6 +45,13 @@ def built(*overrides: str) -> Built:
     settings = settings_of(*overrides)
     torch.manual_seed(settings["seed"])
     return build(settings, torch.device("cpu"))
+
+
+def refusal(*overrides: str) -> str:
+    """What is said of settings that cannot be."""
+    with pytest.raises(SettingError) as refused:
+        built(*overrides)
+    return str(refused.value)
 
 
 def applicable(choice: str, *overrides: str) -> tuple[str, ...]:
@@ -90,6 +97,14 @@ def same_run(a: Path, b: Path) -> None:
         if tag.startswith("speed/"):
             curves = [[step for step, _ in curve] for curve in curves]
         assert repr(curves[0]) == repr(curves[1])
+
+
+def goes_on(folder: Path, *settings: str) -> None:
+    """A run that was stopped after 8 steps of 14 goes on as one that was not, bit for bit."""
+    ran(folder / "whole", *settings, "steps=14")
+    ran(folder / "halves", *settings, "steps=8")
+    ran(folder / "halves", *settings, "steps=14", resume=True)
+    same_run(folder / "whole", folder / "halves")
 
 
 @pytest.fixture(params=MODELS)

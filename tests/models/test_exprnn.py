@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import built, ran, same_run
+from conftest import built, goes_on, refusal
 from scipy.linalg import expm
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -210,10 +210,7 @@ def test_w_is_computed_anew_whenever_it_has_changed() -> None:
 def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     settings = ("model=exprnn", "model.hidden_size=6", "model.num_layers=2", "probe_every=null")
     settings += ("data.max_days=12", "log_every=3", "validate_every=5", "checkpoint_every=7")
-    ran(tmp_path / "whole", *settings, "steps=14")
-    ran(tmp_path / "halves", *settings, "steps=8")
-    ran(tmp_path / "halves", *settings, "steps=14", resume=True)
-    same_run(tmp_path / "whole", tmp_path / "halves")
+    goes_on(tmp_path, *settings)
 
 
 @pytest.mark.parametrize(
@@ -231,9 +228,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     }.items(),
 )
 def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
-    with pytest.raises(SettingError) as refused:
-        built("model=exprnn", *f"model.{setting}".split())
-    assert words in str(refused.value)
+    assert words in refusal("model=exprnn", *f"model.{setting}".split())
 
 
 def test_modrelu_is_not_for_rnn_cell() -> None:

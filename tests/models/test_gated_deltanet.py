@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import built, ran, same_run
+from conftest import goes_on, refusal
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.testing import assert_close
@@ -14,7 +14,6 @@ from statland.gradients import gradient_flow
 from statland.models.base import evaluating
 from statland.models.delta_rule import CHUNK, Entry, pull_store, read_all_days, store
 from statland.models.gated_deltanet import DeltaLayer, GatedDeltaNet
-from statland.settings import SettingError
 
 DAYS = [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3]
 
@@ -171,10 +170,7 @@ def test_at_rest_alpha_is_as_mamba2_begins() -> None:
 def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     settings = ("model=gated_deltanet", "model.num_layers=2", "probe_every=null", "log_every=3")
     settings += ("data.max_days=20", "validate_every=5", "checkpoint_every=7")
-    ran(tmp_path / "whole", *settings, "steps=14")
-    ran(tmp_path / "halves", *settings, "steps=8")
-    ran(tmp_path / "halves", *settings, "steps=14", resume=True)
-    same_run(tmp_path / "whole", tmp_path / "halves")
+    goes_on(tmp_path, *settings)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +190,4 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     }.items(),
 )
 def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
-    with pytest.raises(SettingError) as refused:
-        built("model=gated_deltanet", *f"model.{setting}".split())
-    assert words in str(refused.value)
+    assert words in refusal("model=gated_deltanet", *f"model.{setting}".split())

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import built
+from conftest import built, refusal
 from torch import Tensor, nn
 
 from statland.gradients import gradient_flow
@@ -146,9 +146,7 @@ def test_orthogonal_gates() -> None:
     ],
 )
 def test_what_is_refused(override: str, message: str) -> None:
-    with pytest.raises(SettingError) as refused:
-        built("model=gru", override)
-    assert message in str(refused.value)
+    assert message in refusal("model=gru", override)
 
 
 def test_more_weights_than_memory_are_refused() -> None:

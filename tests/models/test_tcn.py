@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import built, ran, same_run
+from conftest import built, goes_on, refusal
 from torch import nn
 from torch.nn.functional import mse_loss
 
 from statland.gradients import gradient_flow
 from statland.models.tcn import TCN, CausalConvolution
-from statland.settings import SettingError
 
 
 @pytest.mark.parametrize(("levels", "kernel"), [(1, 2), (2, 3), (3, 2), (4, 3), (5, 1)])
@@ -102,15 +101,10 @@ def test_dropout_drops_channels_in_training_alone() -> None:
     }.items(),
 )
 def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
-    with pytest.raises(SettingError) as refused:
-        built("model=tcn", *f"model.{setting}".split())
-    assert words in str(refused.value)
+    assert words in refusal("model=tcn", *f"model.{setting}".split())
 
 
 def test_a_run_with_dropout_resumes_bit_identically(tmp_path: Path) -> None:
     settings = ("model=tcn", "model.levels=2", "model.channels=6", "model.dropout=0.3")
     settings += ("data.max_days=12", "log_every=3", "probe_every=null", "checkpoint_every=7")
-    ran(tmp_path / "whole", *settings, "steps=14")
-    ran(tmp_path / "halves", *settings, "steps=8")
-    ran(tmp_path / "halves", *settings, "steps=14", resume=True)
-    same_run(tmp_path / "whole", tmp_path / "halves")
+    goes_on(tmp_path, *settings)

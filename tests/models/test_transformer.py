@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import built, ran, same_run
+from conftest import built, goes_on, refusal
 from torch import Tensor, nn
 
 from statland.gradients import gradient_flow
 from statland.models.transformer import Attention, Block, Transformer, rotated
-from statland.settings import SettingError
 
 
 def small(features: int = 2, dropout: float = 0.0) -> Transformer:
@@ -111,10 +110,7 @@ def test_dropout_acts_in_training_alone() -> None:
 def test_a_run_with_dropout_resumes_bit_identically(tmp_path: Path) -> None:
     settings = ("model=transformer", "model.hidden_size=8", "model.dropout=0.3")
     settings += ("data.max_days=12", "log_every=3", "probe_every=null", "checkpoint_every=7")
-    ran(tmp_path / "whole", *settings, "steps=14")
-    ran(tmp_path / "halves", *settings, "steps=8")
-    ran(tmp_path / "halves", *settings, "steps=14", resume=True)
-    same_run(tmp_path / "whole", tmp_path / "halves")
+    goes_on(tmp_path, *settings)
 
 
 def test_memory_grows_with_the_days_and_not_with_their_square() -> None:
@@ -155,6 +151,4 @@ def test_memory_grows_with_the_days_and_not_with_their_square() -> None:
     }.items(),
 )
 def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
-    with pytest.raises(SettingError) as refused:
-        built("model=transformer", *f"model.{setting}".split())
-    assert words in str(refused.value)
+    assert words in refusal("model=transformer", *f"model.{setting}".split())
