@@ -1,6 +1,6 @@
 """Time the bench against the plain PyTorch that it replaces; print tables, write one CSV.
 
-All on one thread, subnormal numbers counted as 0 for both sides, as in training. Takes about six
+All on one thread, subnormal numbers counted as 0 for both sides, as in training. Takes about ten
 minutes.
 """
 
