@@ -30,7 +30,11 @@ def data(lengths: Tensor = LENGTHS) -> tuple[Tensor, Tensor, Tensor]:
 
 def tensor_of(factors: Factors) -> Tensor:
     """What each row adds (N, *shape)."""
-    return factors[0] if len(factors) == 1 else torch.einsum("nh,nf->nhf", *factors)
+    if len(factors) == 1:
+        return factors[0]
+    delta, times = factors
+    outer = torch.einsum("nh,nf->nhf", delta.flatten(1), times.flatten(1))
+    return outer.view(len(delta), *delta.shape[1:], *times.shape[1:])
 
 
 def by_day(
@@ -103,6 +107,8 @@ def test_the_days_sum_to_the_gradient_by_autograd(model_name: str, layers: int) 
             found = 10 ** (taught.log10[name][company, :age] + taught.log10_error[company])
             torch.testing.assert_close(found, norms, rtol=1e-10, atol=0)
             assert taught.log10[name][company, age:].isnan().all()
+            found = 10 ** (taught.summed[name][company] + taught.log10_error[company])
+            torch.testing.assert_close(found, total.norm(), rtol=1e-10, atol=0)
         by_weight = torch.stack([log10[company, :age] for log10 in taught.log10.values()])
         found = 10 ** taught.together[company, :age]
         torch.testing.assert_close(found, (10**by_weight).norm(dim=0), rtol=1e-10, atol=0)
@@ -201,6 +207,15 @@ def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
     torch.testing.assert_close(taught.together[0][known], expected[known], rtol=1e-12, atol=1e-9)
     assert known.sum() > 100
     assert (taught.together[0][states < -330] == -math.inf).all()
+
+
+@pytest.mark.parametrize("w", [2.0, 1.5, -0.9, 0.5])
+@pytest.mark.parametrize("days", [1, 2, 1000])
+def test_the_days_of_a_scalar_sum_to_its_power_differentiated(w: float, days: int) -> None:
+    """From h_0 = 1 without input h_T = w^T, and T w^(T-1) is its slope: 10^304 at 2."""
+    taught = weight_flow(Scalar(w, 1.0), torch.zeros(2, days, 1), torch.tensor([days, 1]))
+    expected = [math.log10(days) + (days - 1) * math.log10(abs(w)), 0.0]
+    assert taught.summed["w"].tolist() == pytest.approx(expected, rel=1e-12, abs=1e-9)
 
 
 @pytest.mark.parametrize("w", [2.0, 0.5])

@@ -9,8 +9,9 @@ from conftest import built
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from statland.gradients.probe import WEIGHTS, weights_profile
+from statland.gradients.probe import WEIGHTS, measure, probe_batch, taught_weights
 from statland.models.bare import Recurrence
+from statland.models.base import SequenceModel
 from statland.records.files import read_flow
 from statland.records.recorder import Recorder
 from statland.training import watch
@@ -77,7 +78,7 @@ def test_what_taught_the_weights_is_recorded_before_and_after_training(tmp_path:
     """Of all lags but the first day's, which adds an exact 0 to a recurrent matrix."""
     seen = watching(tmp_path / "a")
     seen.probe_if_due(0, seen.console)
-    expected = weights_profile(seen.model, seen.batch, seen.last_flow)
+    expected = taught_weights(seen.model, seen.batch, seen.last_flow)
     with torch.no_grad():
         for parameter in seen.model.parameters():
             parameter.mul_(1.5)
@@ -87,8 +88,11 @@ def test_what_taught_the_weights_is_recorded_before_and_after_training(tmp_path:
     seen.recorder.close()
     found = read_flow(tmp_path / "a")
     assert {step for step, profiles in found.items() if WEIGHTS in profiles} == {0, 7}
-    for ours, theirs in zip(found[0][WEIGHTS], expected, strict=True):
+    assert expected is not None
+    for ours, theirs in zip(found[0][WEIGHTS], expected.profile, strict=True):
         assert torch.equal(ours, theirs.double())
+    assert seen.gradient["before"]["log10_dp_dw"] == expected.dependence
+    assert seen.gradient["after"]["log10_dp_dw"] != expected.dependence
     for when, step in (("before", 0), ("after", 7)):
         drawn = board(tmp_path / "a", f"profile_weights/{when}_training")
         assert list(drawn) == list(range(6))
@@ -106,6 +110,22 @@ def test_what_taught_the_weights_is_recorded_before_and_after_training(tmp_path:
     assert sorted(drawn) == list(range(6))
 
 
+def test_the_dependence_on_a_weight_is_the_root_mean_square_of_autograds() -> None:
+    """Over the companies of the batch, of |dp/dW| by autograd through the whole forward pass."""
+    market, model, _ = built("model.hidden_size=6", "data.max_days=12")
+    model, batch = model.double().eval(), probe_batch(market.validation())
+    assert isinstance(model, SequenceModel)
+    batch = batch._replace(x=batch.x.double(), y=batch.y.double())
+    found = taught_weights(model, batch, measure(model, batch).flow)
+    assert found is not None
+    for name, log10 in found.dependence.items():
+        each = zip(batch.x.split(1), batch.lengths.split(1), strict=True)
+        weight = model.get_parameter(name)
+        norms = [torch.autograd.grad(model(*one), weight)[0].norm() for one in each]
+        assert log10 is not None
+        assert 10**log10 == pytest.approx(torch.stack(norms).square().mean().sqrt().item(), 1e-10)
+
+
 def test_a_model_without_a_state_or_with_a_part_of_that_name_has_no_profile(
     tmp_path: Path,
 ) -> None:
@@ -114,6 +134,6 @@ def test_a_model_without_a_state_or_with_a_part_of_that_name_has_no_profile(
     seen.recorder.close()
     flow = seen.last_flow
     _, without, _ = built("model=tcn", "data.max_days=6")
-    assert weights_profile(without, seen.batch, flow) is None
+    assert taught_weights(without, seen.batch, flow) is None
     named = Recurrence(torch.nn.GRUCell(1, 2), initial=torch.zeros(2), parts=(WEIGHTS,))
-    assert weights_profile(named, seen.batch, flow) is None
+    assert taught_weights(named, seen.batch, flow) is None

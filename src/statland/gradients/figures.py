@@ -18,7 +18,8 @@ from statland.gradients.probe import WEIGHTS, Probed, leading, profiles_of
 from statland.gradients.reach import REACH, Profile, reach_days
 
 BEFORE, AFTER, THEORY, ANSWER = "#999999", "#0072B2", "#D55E00", "#009E73"
-PARTS = tuple(colour for colour in COLOURS if colour not in (AFTER, THEORY, ANSWER))
+TAUGHT = "#882255"
+PARTS = tuple(colour for colour in COLOURS if colour not in (AFTER, THEORY, ANSWER, TAUGHT))
 # Small in inches, so that the letters are large in a thumbnail.
 WIDTH, HEIGHT, DPI, LETTERS = 4.2, 4.0, 150, 50
 
@@ -39,7 +40,8 @@ def profile_figure(
 ) -> Figure:
     """The flow against days back, and that before training: medians and bands from p10 to p90.
 
-    It is the flow to the state, with its parts, or to the inputs where the model has no state.
+    It is the flow to the state, with its parts, or to the inputs where the model has no state. A
+    probe before or after training also shows what each day adds to the recurrent weights.
     Marked: the reach, the market's span in days, and the line that theory gives, in decades a day.
     `subtitle` is the verdict; `diverged` the step at which training diverged. The figure is
     matplotlib's: figure.savefig("flow.png") writes it.
@@ -143,7 +145,10 @@ def _band(axes: Axes, profile: Profile, colour: str, width: float, name: str) ->
 
 
 def _parts(axes: Axes, profiles: Mapping[str, Profile]) -> None:
-    """The flow through each part of the state, its markers apart from the other parts'."""
+    """The flow through each part of the state, its markers apart from the other parts'.
+
+    And, where it was measured, what each day adds to the weights.
+    """
     parts = [name for name in profiles if name not in ("state", "x", WEIGHTS)]
     for place, name in enumerate(parts):
         every = (place / len(parts) * 0.15, 0.15)
@@ -156,6 +161,9 @@ def _parts(axes: Axes, profiles: Mapping[str, Profile]) -> None:
         if not np.isfinite(median).any():
             continue
         axes.plot(median, lw=1.0, markevery=every, label=f"of it, through {plain(name)}", **style)
+    if WEIGHTS in profiles:
+        look: dict[str, Any] = {"color": TAUGHT, "lw": 1.4, "ls": (0, (6, 1.5, 1, 1.5))}
+        axes.plot(finite(profiles[WEIGHTS].median), label="|dp/dW|: what a day adds", **look)
 
 
 def _expected(axes: Axes, median: Tensor, span: int | None, theory: float | None) -> None:

@@ -1,5 +1,6 @@
 """What is measured of a model on a fixed batch of old companies, whatever it is trained on."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -95,14 +96,24 @@ def measure(model: SequenceModel, batch: Batch) -> Measured:
     return Measured(profiles, gradient, scalars, flow)
 
 
-def weights_profile(model: SequenceModel, batch: Batch, flow: Flow) -> Profile | None:
-    """What each day adds to the recurrent weights, all together, given the flow of the batch.
+class Taught(NamedTuple):
+    """How the prediction depends on the recurrent weights."""
 
-    None for a model without a state, and for one that calls a part of its state by that name.
+    profile: Profile  # what each day adds, all weights together
+    dependence: dict[str, float | None]  # by weight, log10 of the root mean square of ||u dp_b/dW||
+
+
+def taught_weights(model: SequenceModel, batch: Batch, flow: Flow) -> Taught | None:
+    """What the days add to the recurrent weights, given the flow of the batch.
+
+    None for a model without a state, and for one that calls a part of its state by that name. A
+    company's mean square is over those whose sum is known; None where there is none, or all are 0.
     """
     if not isinstance(model, RecurrentModel) or WEIGHTS in model.parts:
         return None
-    return profile(of_flow(model, batch.x, flow, batch.lengths).together)
+    found = of_flow(model, batch.x, flow, batch.lengths)
+    dependence = {name: _log10_rms(log10) for name, log10 in found.summed.items()}
+    return Taught(profile(found.together), dependence)
 
 
 def profiles_of(flow: Flow | Probed) -> dict[str, Profile]:
@@ -144,6 +155,14 @@ def _summary(flow: Flow, profiles: Mapping[str, Profile], quantity: str) -> dict
         "longest_lag": len(profiles[quantity].median) - 1,
         "lost_companies": int(flow.lost.sum()),
     }
+
+
+def _log10_rms(log10: Tensor) -> float | None:
+    """Of values given by their log10, that of their root mean square."""
+    known = log10[~log10.isnan()]
+    mean_square = (2 * math.log(10) * known).logsumexp(0) - math.log(max(1, len(known)))
+    value = mean_square.item() / (2 * math.log(10))
+    return value if math.isfinite(value) else None
 
 
 def _squared_error(prediction: Tensor, y: Tensor) -> Tensor:

@@ -31,11 +31,12 @@ MOST_ROWS, BLOCK_ELEMENTS = 512, 2**21
 class WeightFlow(NamedTuple):
     """Log10 of what each day adds to the weights, by lag: nan where a company is younger or lost.
 
-    -inf is an exact 0.
+    -inf is an exact 0. A sum is nan also where a day's term has overflowed, as its state has.
     """
 
     log10: dict[str, Tensor]  # by the name of the weight: each (B, T)
     together: Tensor  # (B, T) the norm over all weights together
+    summed: dict[str, Tensor]  # by name, (B,): the norm of all days' sum, ||u dp_b/dW||
     log10_error: Tensor  # (B,) log10 of ||dl_b/dp_b||; nan where no loss was given
     lost: Tensor  # (B,) True where the state or the prediction is nan
 
@@ -61,6 +62,7 @@ def weight_flow(
         taught = weight_flow(rnn, x, loss=lambda h: (head(h) - y).square().squeeze(1))
         profile(taught.log10["weight_hh_l0"]).median   # at lag 0, 1, 2, ...
         profile(taught.together).median                # all weights together
+        taught.summed["weight_hh_l0"]                  # how the prediction depends on it, in all
 
     All is computed on a float64 copy, on the processor, in evaluation mode; what a day adds is
     computed of a gradient of norm 1, so no number of days overflows or vanishes. Raises ValueError
@@ -71,10 +73,14 @@ def weight_flow(
     if not isinstance(recurrent, RecurrentModel):
         raise ValueError(f"{type(model).__name__} has no state; allowed: a recurrent model")
     found = of_flow(recurrent, by_company, gradient_flow(model, x, lengths, loss), lengths)
-    prefix = "recurrence." if isinstance(model, nn.RNNBase) else "step.cell."
     if recurrent is model:
         return found
-    return found._replace(log10={n.removeprefix(prefix): v for n, v in found.log10.items()})
+    prefix = "recurrence." if isinstance(model, nn.RNNBase) else "step.cell."
+    log10, summed = (
+        {name.removeprefix(prefix): values for name, values in by_name.items()}
+        for by_name in (found.log10, found.summed)
+    )
+    return found._replace(log10=log10, summed=summed)
 
 
 def of_flow(
@@ -87,17 +93,36 @@ def of_flow(
     size = flow.log10["state"].new_full((companies, days), math.nan)
     norms: dict[str, Tensor] = {}
     together = size.clone()
+    # Of each day's flow its share of the company's largest is taken: no sum overflows.
+    at_state = flow.log10["state"]
+    largest = at_state.where(at_state.isfinite(), -math.inf).amax(1)
+    largest = largest.where(largest.isfinite(), 0)
+    sums: dict[str, Tensor] = {}  # of the company that is being added up, by weight
+    summed: dict[str, Tensor] = {}
     for company, day, added in contributions(model, x, flow, ages):
         rows = {name: _norm_of(factors) for name, factors in added.items()}
         for name, values in rows.items():
             norms.setdefault(name, size.clone())[company, day] = values
         together[company, day] = norm(torch.stack(list(rows.values()), 1))
+        share = 10 ** (at_state[company, ages[company] - 1 - day] - largest[company])
+        start = 0
+        for one, count in zip(*torch.unique_consecutive(company, return_counts=True), strict=True):
+            some, start = slice(start, start + int(count)), start + int(count)
+            for name, factors in added.items():
+                sums[name] = sums.get(name, 0) + _sum_of(factors, some, share)
+            if day[start - 1] == ages[one] - 1:  # its last
+                for name, total in sums.items():
+                    whole = summed.setdefault(name, size.new_full((companies,), math.nan))
+                    whole[one] = norm(total.flatten()).log10() + largest[one]
+                sums.clear()
 
     def log10(by_day: Tensor) -> Tensor:
-        return by_lag(by_day, ages, flow.lost).log10() + flow.log10["state"]
+        return by_lag(by_day, ages, flow.lost).log10() + at_state
 
+    for whole in summed.values():
+        whole[flow.lost] = math.nan
     by_name = {name: log10(values) for name, values in norms.items()}
-    return WeightFlow(by_name, log10(together), flow.log10_error, flow.lost)
+    return WeightFlow(by_name, log10(together), summed, flow.log10_error, flow.lost)
 
 
 def contributions(
@@ -105,7 +130,8 @@ def contributions(
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, Factors]]]:
     """What company-days add to the weights' gradients, over ||u dp/ds_t||, some days at a time.
 
-    The companies (N,), their days (N,) and, by weight, the `Factors` of what each adds.
+    The companies (N,), their days (N,) and, by weight, the `Factors` of what each adds. Company by
+    company, each from its first day on.
     """
     model = frozen(model)
     for parameter in model.parameters():
@@ -115,10 +141,10 @@ def contributions(
     with torch.no_grad():
         start = model.initial_state(len(x))
     before = torch.cat([start[None], flow.states[:-1]])  # (T, B, S)
-    traded = torch.arange(x.shape[1])[:, None] < ages
+    traded = torch.arange(x.shape[1]) < ages[:, None]
     rows, count = traded.nonzero(), 1  # the first row by itself shows how large they are
     while len(rows):
-        (day, company), rows = rows[:count].unbind(1), rows[count:]
+        (company, day), rows = rows[:count].unbind(1), rows[count:]
         x_t = x[company, day].detach().to("cpu", torch.float64)
         v = flow.directions[day, company]
         with torch.random.fork_rng(devices=[]):
@@ -134,6 +160,12 @@ def _norm_of(factors: Factors) -> Tensor:
     """The norm (N,) of each row's tensor, or outer product."""
     sizes = [_row_norms(factor.reshape(len(factor), -1)) for factor in factors]
     return sizes[0] if len(sizes) == 1 else sizes[0] * sizes[1]
+
+
+def _sum_of(factors: Factors, some: slice, share: Tensor) -> Tensor:
+    """What some rows add together, each times its share (N,), as a matrix or a vector."""
+    first, *second = (factor[some].reshape(len(share[some]), -1) for factor in factors)
+    return first.T @ (share[some, None] * second[0]) if second else share[some] @ first
 
 
 def _row_norms(rows: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # which is built on this file
     from statland.models.base import RecurrentModel
 
 # What N rows add to a parameter's gradient, one tensor (N, *its shape), or two (N, ...) whose
-# outer product it is: delta (N, H) and what the matrix was multiplied by (N, F).
+# outer product it is: delta (N, H) and what the matrix was multiplied by (N, F). Of a parameter of
+# three dimensions one of the two has two of them.
 Factors = tuple[Tensor, ...]
 
 

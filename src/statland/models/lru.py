@@ -6,17 +6,30 @@ L layers. Complex numbers are kept as pairs: (..., N, 2) are N real and imaginar
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear
+from torch.nn.functional import gelu, layer_norm, linear
 
 from statland.models.activation import sigmoid, sigmoid_slope
 from statland.models.base import Pullback, RecurrentModel, at_last_day, check_weights
+from statland.models.by_row import Factors
 from statland.models.linear_recurrence import linear_recurrence
 from statland.settings import SettingError, integer, number
 
-BlockPullback = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+BlockPullback = Callable[[int, Tensor, Tensor], "BlockGradients"]
+
+
+class BlockGradients(NamedTuple):
+    """One day's gradients in a block, wherever its parameters and its input meet them."""
+
+    before: Tensor  # (..., N, 2) at the h before it
+    u: Tensor  # (..., H)
+    n: Tensor  # (..., H)
+    h: Tensor  # (..., N, 2)
+    s: Tensor  # (..., H)
+    gates: Tensor  # (..., 2 * H) at P g + p above Q g + q
 
 
 class LRUBlock(nn.Module):
@@ -71,7 +84,7 @@ class LRUBlock(nn.Module):
     def pullback(self, u: Tensor, n: Tensor, h: Tensor) -> BlockPullback:
         """The equations differentiated, the slopes of all days at once: u and n (T, B, H), h.
 
-        From a day and gradients at h (..., N, 2) and y (..., H): those at the h before it and at u.
+        It takes a day, and gradients at its h (..., N, 2) and y (..., H).
         """
         s, value, a = self.gated(n, h)
         to_s, to_gates = gelu_slope(s), torch.stack([sigmoid(a), sigmoid_slope(a) * value], dim=2)
@@ -79,17 +92,42 @@ class LRUBlock(nn.Module):
         flat = (u - u.mean(-1, keepdim=True)) / std  # n = weight * flat + bias
         B, C, (re, im) = self._B(), self._C(), self.eigenvalues()
 
-        def pull(day: int, at_h: Tensor, at_y: Tensor) -> tuple[Tensor, Tensor]:
+        def pull(day: int, at_h: Tensor, at_y: Tensor) -> BlockGradients:
             at_gates = (at_y.unsqueeze(-2) * to_gates[day]).flatten(-2)
             at_s = to_s[day] * (at_gates @ self.glu.weight)
             at_h = at_h + (at_s @ C).unflatten(-1, (-1, 2))
-            at_flat = self.norm.weight * (self.D * at_s + at_h.flatten(-2) @ B)
+            at_n = self.D * at_s + at_h.flatten(-2) @ B
+            at_flat = self.norm.weight * at_n
             along = flat[day] * (flat[day] * at_flat).mean(-1, keepdim=True)
             at_u = at_y + (at_flat - at_flat.mean(-1, keepdim=True) - along) / std[day]
             at_re, at_im = at_h.unbind(-1)
-            return torch.stack([re * at_re + im * at_im, re * at_im - im * at_re], -1), at_u
+            before = torch.stack([re * at_re + im * at_im, re * at_im - im * at_re], -1)
+            return BlockGradients(before, at_u, at_n, at_h, at_s, at_gates)
 
         return pull
+
+    def weight_gradients(
+        self, at: BlockGradients, u: Tensor, n: Tensor, before: Tensor, h: Tensor
+    ) -> dict[str, Factors]:
+        """What each row adds to the gradients of the block's parameters, given those of its day."""
+        g, flat = gelu(self.gated(n, h)[0]), layer_norm(u, u.shape[-1:], eps=self.norm.eps)
+        re, im = self.eigenvalues()
+        kept = torch.view_as_complex(before.contiguous()) * torch.complex(re, im)  # lambda h_{t-1}
+        along = torch.view_as_complex(at.h.contiguous()).conj() * kept
+        conjugate = h * h.new_tensor([1, -1])
+        gamma = self.log_gamma.exp()[:, None]
+        return {
+            "norm.weight": (at.n * flat,),
+            "norm.bias": (at.n,),
+            "nu": (-self.nu.exp() * along.real,),
+            "theta": (-self.theta.exp() * along.imag,),
+            "log_gamma": ((at.h * self.fed(n)).sum(-1),),
+            "B": (at.h * gamma, n),
+            "C": (at.s, conjugate),
+            "D": (at.s * n,),
+            "glu.weight": (at.gates, g),
+            "glu.bias": (at.gates,),
+        }
 
     def _B(self) -> Tensor:
         """gamma * B as a real matrix (2 * N, H)."""
@@ -201,12 +239,29 @@ class LRU(RecurrentModel):
             at_modes = torch.stack([re, im], dim=-1).chunk(len(pulls), dim=-2)[::-1]
             found, at_u = [], at_y
             for back, at_h in zip(pulls, at_modes, strict=True):
-                before, at_u = back(day, at_h, at_u)
+                before, at_u, *_ = back(day, at_h, at_u)
                 found.append(before)
             modes = torch.cat(found[::-1], dim=-2).unbind(-1)
             return torch.cat([*modes, torch.zeros_like(at_y)], -1), at_u @ self.encoder.weight
 
         return pull
+
+    @torch.no_grad()
+    def weight_gradients(self, x: Tensor, before: Tensor, v: Tensor) -> dict[str, Factors]:
+        """By the equations, the blocks from the top one down: x (N, F), before and v (N, S)."""
+        days = list(self._layers(x, before))
+        count = len(days)
+        re, im, at_y = self.split(v)
+        all_at_h = torch.stack([re, im], -1).chunk(count, dim=-2)
+        all_before = torch.stack(self.split(before)[:2], -1).chunk(count, dim=-2)
+        found: dict[str, Factors] = {}
+        for index, block in reversed(list(enumerate(self._blocks()))):
+            u, n, h, _ = days[index]
+            at = block.pullback(u[None], n[None], h[None])(0, all_at_h[index], at_y)
+            added = block.weight_gradients(at, u, n, all_before[index], h)
+            found |= {f"blocks.{index}.{name}": factors for name, factors in added.items()}
+            at_y = at.u
+        return found | {"encoder.weight": (at_y, x), "encoder.bias": (at_y,)}
 
     def _layers(self, x_t: Tensor, state: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """One day, block by block from the bottom: u, n, h (..., N, 2) and y."""

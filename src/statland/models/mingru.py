@@ -19,6 +19,7 @@ from statland.models.base import (
     check_sizes,
     check_weights,
 )
+from statland.models.by_row import Factors
 from statland.models.linear_recurrence import linear_recurrence
 from statland.models.stacked import Init, last_layer, side_by_side
 
@@ -106,6 +107,26 @@ class MinGRU(RecurrentModel):
             return side_by_side(found[::-1]), from_above
 
         return pull
+
+    @torch.no_grad()
+    def weight_gradients(self, x: Tensor, before: Tensor, v: Tensor) -> dict[str, Factors]:
+        """The same by rows: at a = V x + b and at W x + c, times what the matrix was multiplied by.
+
+        x is (N, F), before and v are (N, S).
+        """
+        days, from_above = list(self._layers(x, before)), torch.zeros(())
+        below = [x, *(h for _, _, h in days)]
+        layers = zip(days, below, *(s.chunk(len(days), dim=-1) for s in (before, v)), strict=False)
+        found: dict[str, Factors] = {}
+        for index, ((a, value, _), under, h, at_h) in reversed(list(enumerate(layers))):
+            at_h = at_h + from_above
+            deltas = {"gates": sigmoid_slope(a) * (value - h) * at_h, "values": sigmoid(a) * at_h}
+            for name, delta in deltas.items():
+                found[f"{name}.{index}.weight"] = delta, under
+                found[f"{name}.{index}.bias"] = (delta,)
+            weights = (self.get_parameter(f"{name}.{index}.weight") for name in deltas)
+            from_above = sum(d @ w for d, w in zip(deltas.values(), weights, strict=True))
+        return found
 
     def _layers(self, x_t: Tensor, state: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """One day, layer by layer from the bottom: a = V x + b, W x + c, and h."""

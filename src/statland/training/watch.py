@@ -18,7 +18,7 @@ from statland.gradients.probe import (
     leading,
     measure,
     probe_batch,
-    weights_profile,
+    taught_weights,
 )
 from statland.gradients.spectrum import linear_decay
 from statland.gradients.verdict import verdict
@@ -143,10 +143,12 @@ class GradientWatch:
             values = {"profile_summary/lyapunov_max": exponents[0].item()}
             self.recorder.scalars(step, values)
         self.recorder.profile(f"profile/{when}_training", _median(self.last))
-        weights = weights_profile(self.model, self.batch, self.last_flow)
-        if weights is not None:
-            self.recorder.flow(step, {WEIGHTS: weights})
-            self.recorder.profile(f"profile_weights/{when}_training", weights.median)
+        taught = taught_weights(self.model, self.batch, self.last_flow)
+        if taught is not None:
+            self.gradient[when]["log10_dp_dw"] = taught.dependence
+            self.last.profiles[WEIGHTS] = taught.profile  # which the figure shows too
+            self.recorder.flow(step, {WEIGHTS: taught.profile})
+            self.recorder.profile(f"profile_weights/{when}_training", taught.profile.median)
         said = verdict(self.gradient[when], self.span, self.span_is_spread)
         line = f"{when} training the gradient {said}"
         self.recorder.text("gradient/verdict", line, step)
