@@ -171,6 +171,23 @@ def test_on_garch_no_forecast_beats_zero() -> None:
         assert errors.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("rho", [-0.5, 0.0, 0.9])
+def test_ar1_has_its_covariance_on_every_day_and_its_best_forecast(rho: float) -> None:
+    it = market("ar1", f"data.rho={rho}", "data.min_days=20", "data.max_days=20")
+    batches = [it.train_batch(step) for step in range(300)]
+    x = torch.cat([batch.x[..., 0] for batch in batches]).double()  # 9600 companies
+    y = torch.cat([batch.y for batch in batches]).double()
+    days = torch.cat([x, y], dim=1)
+    covariance = days.T @ days / len(days)
+    apart = (torch.arange(21)[:, None] - torch.arange(21)).abs()
+    # Of a product of two unit normals the variance is 1 + rho^2k.
+    assert (covariance - rho**apart).abs().max() < 5 * (2 / len(days)) ** 0.5
+    error = days[:, 20] - rho * days[:, 19]
+    assert abs(error.square().mean() / (1 - rho**2) - 1) < 5 * (2 / len(days)) ** 0.5
+    for day in range(20):  # what is left has nothing to do with any day
+        assert abs((error * days[:, day]).mean()) < 5 * error.std() / len(days) ** 0.5
+
+
 def test_baselines_as_stated() -> None:
     """AR(2) is exact on statland; the best constant scores 0.25 on recall."""
     assert baselines(market("statland"))["ar2"] < 1e-20

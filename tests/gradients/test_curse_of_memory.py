@@ -16,11 +16,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import built
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev
 
 from statland.gradients import Recurrence, gradient_flow, weight_flow
 from statland.gradients.weights import contributions
+from statland.models.base import RecurrentModel
 
 MEMORIES, CORRELATIONS = (0.5, 0.9, 0.99), (0.0, 0.5, 0.9)
 
@@ -113,3 +115,26 @@ def test_the_measured_days_sum_to_the_sensitivity(l: float, days: int) -> None: 
     torch.testing.assert_close(
         oldest[:-1], torch.full((days - 1,), (days - 2) * math.log10(l)).double()
     )
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.9])
+@pytest.mark.parametrize("l", [0.5, 0.9])
+def test_the_preset_measures_the_closed_form(l: float, rho: float) -> None:  # noqa: E741
+    """Its unit on its market, within five standard errors of the mean over a thousand companies."""
+    market, model, _ = built(
+        "experiment=curse",
+        f"model.init.recurrent_weight={l}",
+        f"data.rho={rho}",
+        "data.max_days=200",
+        "data.batch_size=1000",
+    )
+    assert isinstance(model, RecurrentModel)
+    x, lengths, _ = market.train_batch(0)
+    taught = weight_flow(model, x, lengths)
+    squares = 10 ** (2 * taught.summed["recurrence.weight_hh_l0"])
+    within = 5 * squares.std().item() / len(squares) ** 0.5
+    assert squares.mean().item() == pytest.approx(of_sensitivity(l, rho), abs=within)
+    # The weight of the inputs, which is 1, is multiplied by inputs that add up to h.
+    by_input = 10 ** (2 * taught.summed["recurrence.weight_ih_l0"])
+    within = 5 * by_input.std().item() / len(by_input) ** 0.5
+    assert by_input.mean().item() == pytest.approx(of_state(l, rho), abs=within)

@@ -13,7 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from statland.drawing import COLOURS, colour_of, plain, side_by_side, styles
-from statland.report.figures import curves_figure, forecast_figure, grid_figure, profiles_figure
+from statland.report.figures import (
+    curves_figure,
+    dependence_figure,
+    forecast_figure,
+    grid_figure,
+    profiles_figure,
+)
 
 EVERY = {name: name for name in MODELS}
 
@@ -261,6 +267,48 @@ def test_a_reach_of_0_has_a_place() -> None:
     axes = forecast_figure(runs, EVERY).axes[0]
     assert axes.get_ylim()[0] < 0
     assert axes.get_yticks()[0] == 0
+
+
+def test_the_dependence_on_the_weights_has_an_open_dot_before_training_and_a_solid_one_after() -> (
+    None
+):
+    runs = pd.DataFrame(
+        {
+            "contestant": ["lstm", "gru", "mingru"],
+            "steps": 5,
+            "reach_before": [10.0, 0.0, np.nan],
+            "reach_after": [90.0, 5.0, np.nan],
+            "log10_dp_dw_before": [1.0, -2.0, np.nan],
+            "log10_dp_dw_after": [2.0, np.nan, np.nan],
+        }
+    )
+    figure = dependence_figure({"here": runs, "there": runs[:1]}, EVERY)
+    here, there = figure.axes
+    dots = {(d.get_xdata()[0], d.get_ydata()[0]): d.get_mfc() for d in here.get_lines()}
+    assert set(dots) == {(10, 1), (90, 2), (0, -2)}
+    assert same_color(dots[90, 2], colour_of("lstm"))
+    assert dots[10, 1] == dots[0, -2] == "white"
+    assert len(there.get_lines()) == 2
+    assert here.get_xlim() == there.get_xlim()
+    assert here.get_xlim()[0] < 0 < 90 < here.get_xlim()[1]
+    assert "reach to the power of 3/2" not in legend_of(figure)
+
+
+def test_a_linear_units_dependence_is_on_the_line_of_its_reach() -> None:
+    """Nothing was trained: dots are solid, and there is no before and after."""
+    reach = np.array([10.0, 1000.0, 100.0])
+    grown = 1.5 * np.log10(reach) - 1
+    names = ["weight=0.5", "weight=0.99", "weight=0.9"]
+    both = {f"reach_{w}": reach for w in ("before", "after")}
+    both |= {f"log10_dp_dw_{w}": grown for w in ("before", "after")}
+    runs = pd.DataFrame({"contestant": names, "steps": 0, **both})
+    figure = dependence_figure({"all": runs}, dict.fromkeys(names, "rnn_cell"), is_linear=True)
+    (axes,) = figure.axes
+    *dots, line = axes.get_lines()
+    assert all(dot.get_mfc() != "white" for dot in dots)
+    np.testing.assert_allclose(line.get_ydata(), 1.5 * np.log10(line.get_xdata()) - 1)
+    assert "reach to the power of 3/2" in legend_of(figure)
+    assert "before training" not in legend_of(figure)
 
 
 def test_values_alike_stand_side_by_side_in_their_order() -> None:

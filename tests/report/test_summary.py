@@ -108,6 +108,18 @@ def test_all_right_is_two_validations_running_without_a_mistake(tmp_path: Path) 
     assert text["sequences to all right"].tolist() == [str(75 * 32), "never", "-"]
 
 
+def test_the_dependence_on_the_weights_is_their_norm_together(tmp_path: Path) -> None:
+    """Of 3e200 and 4e200 it is 5e200, which has no square; nothing is known of a model without."""
+    sizes = {"a": math.log10(3) + 200, "b": math.log10(4) + 200, "exactly 0": None}
+    known = {"before": {"log10_dp_dw": sizes}, "after": {"log10_dp_dw": {"exactly 0": None}}}
+    made(tmp_path / "lstm", "lstm", 10, 0, 0.1, gradient=known)
+    made(tmp_path / "tcn", "tcn", 10, 0, 0.1)
+    runs = load(tmp_path).set_index("model")
+    assert runs.loc["lstm", "log10_dp_dw_before"] == pytest.approx(math.log10(5) + 200)
+    assert math.isnan(runs.loc["lstm", "log10_dp_dw_after"])
+    assert math.isnan(runs.loc["tcn", "log10_dp_dw_before"])
+
+
 def test_without_a_batch_size_sequences_are_not_known(tmp_path: Path) -> None:
     text = format_summary(summarise(group(load(made_all(tmp_path)))))
     assert "median steps to solve" in text

@@ -145,6 +145,7 @@ def _read(folder: Path) -> dict[str, Any]:
         row[f"first_to_last_{when}"] = _float(found.get("first_to_last"))
         row[f"lyapunov_{when}"] = _float((found.get("lyapunov") or [None])[0])
         row[f"theory_{when}"] = _float(found.get("theory_decay_per_day"))
+        row[f"log10_dp_dw_{when}"] = _together((found.get("log10_dp_dw") or {}).values())
     return row | {f"baseline/{name}": value for name, value in baselines.items()} | settings
 
 
@@ -163,6 +164,15 @@ def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
 
 def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
+
+
+def _together(log10: Iterable[float | None]) -> float:
+    """Log10 of the norm over weights, given that of each; nan where there are none."""
+    known = [value for value in log10 if value is not None]
+    if not known:
+        return math.nan
+    largest = max(known)
+    return largest + math.log10(sum(10 ** (2 * (value - largest)) for value in known)) / 2
 
 
 def _natural(folder: Path) -> tuple[str, list[tuple[int, str]]]:

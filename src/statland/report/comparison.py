@@ -84,7 +84,7 @@ def show(comparison: Comparison, console: Console) -> None:
 
 
 def figures(groups: Groups) -> dict[str, "Figure"]:
-    """Every figure that the runs allow, by name: curves, profiles, and a grid of two settings."""
+    """Every figure that the runs allow, by name."""
     from statland.report import figures as draw  # importing matplotlib takes a second
 
     panels: dict[str, dict[str, list[Any]]] = {}
@@ -113,6 +113,10 @@ def figures(groups: Groups) -> dict[str, "Figure"]:
             flows, {} if len(untrained) == len(everyone) else spans, models, theory
         ),
     }
+    counted = everyone[everyone["counts"] & everyone["log10_dp_dw_before"].notna()]
+    if counted["contestant"].nunique() > 1:
+        by_market = {str(market): runs for market, runs in counted.groupby("market", sort=False)}
+        drawn["dependence"] = draw.dependence_figure(by_market, models, bool(theory))
     known = with_known_span(groups.runs)
     if known["span"].nunique() > 1:
         drawn["forecast"] = draw.forecast_figure(known, models)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -169,8 +170,7 @@ def forecast_figure(runs: pd.DataFrame, models: Mapping[str, str]) -> Figure:
             _dot(axes, at, run.reach_before, style[run.contestant], bool(run.solved))
     axes.set_xticks(range(len(spans)), [f"{span:g}" for span in spans])
     axes.set_xlim(-0.5, len(spans) - 0.5)
-    fewest = runs["reach_before"].min()
-    _scale_days(axes, -0.3 if fewest < 1 else 0.6 * fewest, top)
+    _scale_days(axes, "y", runs["reach_before"].min(), top)
     drawn: dict[str, Artist] = {
         name: legend_entry(style[name], line=False) for name in runs["contestant"]
     }
@@ -179,6 +179,44 @@ def forecast_figure(runs: pd.DataFrame, models: Mapping[str, str]) -> Figure:
     drawn["reaches the answer"] = Patch(facecolor=REACHES, edgecolor="black", lw=1.2)
     names = "days back to the answer", "reach before training, in days"
     return finish(figure, drawn, models, *names)
+
+
+def dependence_figure(
+    panels: Mapping[str, pd.DataFrame], models: Mapping[str, str], is_linear: bool = False
+) -> Figure:
+    """How the prediction depends on the recurrent weights, by reach: a panel a market, a dot a run.
+
+    `panels` has the columns contestant and, before and after training, reach (days) and log10_dp_dw
+    (log10 of the root mean square of |dp/dW|). Open dots are before training. For linear units that
+    are never trained a line shows how it grows: as the reach to the power of 3/2.
+    """
+    style = styles(models)
+    figure, all_axes = panels_of(panels, sharey=True)
+    drawn: dict[str, Artist] = {}
+    reaches = pd.concat(panels.values())[["reach_before", "reach_after"]].to_numpy(float)
+    for axes, runs in zip(all_axes, panels.values(), strict=True):
+        for run in runs.to_dict("records"):
+            look = style[run["contestant"]]
+            drawn[run["contestant"]] = legend_entry(look, line=False)
+            before, now = (
+                (float(run[f"reach_{when}"]), float(run[f"log10_dp_dw_{when}"]))
+                for when in ("before", "after")
+            )
+            for place, solid in ((now, True), (before, now == before)):
+                if math.isfinite(sum(place)):
+                    _dot(axes, *place, look, solid)
+        if is_linear and len(runs):
+            highest = runs["log10_dp_dw_before"].to_numpy().argmax()
+            reach = np.sort(runs["reach_before"].to_numpy(float).clip(1))
+            top = runs["log10_dp_dw_before"].to_numpy(float)[highest]
+            grown = top + 1.5 * np.log10(reach / reach[-1])
+            (drawn["reach to the power of 3/2"],) = axes.plot(reach, grown, **THEORY)
+        _scale_days(axes, "x", np.nanmin(reaches), 1.5 * max(1.0, np.nanmax(reaches)))
+    label_powers(all_axes[0])
+    if any((runs["steps"] > 0).any() for runs in panels.values()):
+        for name, fill in (("before training", "white"), ("after training", "black")):
+            drawn[name] = Line2D([], [], color="black", marker="o", mfc=fill, ls="")
+    return finish(figure, drawn, models, "reach, in days", "dependence on the weights  |dp/dW|")
 
 
 def _over_seeds(seeds: Sequence[Sequence[tuple[int, float]]]) -> pd.DataFrame:
@@ -234,15 +272,17 @@ def _zero_line(axes: Axes, exponents: np.ndarray) -> bool:
     return True
 
 
-def _scale_days(axes: Axes, foot: float, top: float) -> None:
-    """A logarithmic y axis of days, on which 0 has a place."""
-    axes.set_yscale("symlog", linthresh=1, linscale=0.3)
+def _scale_days(axes: Axes, which: str, fewest: float, top: float) -> None:
+    """A logarithmic axis, x or y, of days from the fewest on; 0 has a place on it."""
+    foot = -0.3 if fewest < 1 else 0.6 * fewest
+    getattr(axes, f"set_{which}scale")("symlog", linthresh=1, linscale=0.3)
     ticks = [0, *(d * 10**e for e in range(7) for d in (1, 2, 5))]
     ticks = [tick for tick in ticks if foot <= tick <= top]
-    axes.set_yticks(ticks, [str(tick) for tick in ticks])
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(foot, top)
-    axes.grid(alpha=0.25, axis="y")
+    axis: Axis = getattr(axes, f"{which}axis")
+    axis.set_ticks(ticks, labels=[str(tick) for tick in ticks])
+    axis.set_minor_locator(NullLocator())
+    getattr(axes, f"set_{which}lim")(foot, top)
+    axes.grid(alpha=0.25, axis=which)  # type: ignore[arg-type]  # x or y
 
 
 def _dot(axes: Axes, x: float, y: float, style: Style, solved: bool) -> None:

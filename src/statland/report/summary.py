@@ -50,6 +50,8 @@ def _statistics(counted: pd.DataFrame) -> dict[str, Any]:
         "decay_before": counted["decay_before"].mean(),
         "decay_after": counted["decay_after"].mean(),
         "decay_theory": counted["theory_before"].mean(),
+        "log10_dp_dw_before": counted["log10_dp_dw_before"].mean(),
+        "log10_dp_dw_after": counted["log10_dp_dw_after"].mean(),
         "ms_per_step": (1000 / counted["steps_per_second"]).mean(),
     }
 
