@@ -13,7 +13,7 @@ reaches adds nothing where the state before it is 0.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -89,40 +89,56 @@ def of_flow(
     """The same where the flow of these companies, x (B, T, F), has been measured already."""
     companies, days = x.shape[:2]
     ages = torch.full((companies,), days) if lengths is None else lengths.cpu()
-    assert flow.directions is not None
     size = flow.log10["state"].new_full((companies, days), math.nan)
     norms: dict[str, Tensor] = {}
     together = size.clone()
-    # Of each day's flow its share of the company's largest is taken: no sum overflows.
-    at_state = flow.log10["state"]
-    largest = at_state.where(at_state.isfinite(), -math.inf).amax(1)
-    largest = largest.where(largest.isfinite(), 0)
-    sums: dict[str, Tensor] = {}  # of the company that is being added up, by weight
-    summed: dict[str, Tensor] = {}
+    sums = _Sums(flow, ages)
     for company, day, added in contributions(model, x, flow, ages):
         rows = {name: _norm_of(factors) for name, factors in added.items()}
         for name, values in rows.items():
             norms.setdefault(name, size.clone())[company, day] = values
         together[company, day] = norm(torch.stack(list(rows.values()), 1))
-        share = 10 ** (at_state[company, ages[company] - 1 - day] - largest[company])
-        start = 0
-        for one, count in zip(*torch.unique_consecutive(company, return_counts=True), strict=True):
-            some, start = slice(start, start + int(count)), start + int(count)
-            for name, factors in added.items():
-                sums[name] = sums.get(name, 0) + _sum_of(factors, some, share)
-            if day[start - 1] == ages[one] - 1:  # its last
-                for name, total in sums.items():
-                    whole = summed.setdefault(name, size.new_full((companies,), math.nan))
-                    whole[one] = norm(total.flatten()).log10() + largest[one]
-                sums.clear()
+        sums.add(company, day, added)
 
     def log10(by_day: Tensor) -> Tensor:
-        return by_lag(by_day, ages, flow.lost).log10() + at_state
+        return by_lag(by_day, ages, flow.lost).log10() + flow.log10["state"]
 
-    for whole in summed.values():
-        whole[flow.lost] = math.nan
     by_name = {name: log10(values) for name, values in norms.items()}
-    return WeightFlow(by_name, log10(together), summed, flow.log10_error, flow.lost)
+    return WeightFlow(by_name, log10(together), sums.log10, flow.log10_error, flow.lost)
+
+
+class _Sums:
+    """Adds up what the days add, company by company: the terms themselves, which may cancel.
+
+    A day counts by its flow's share of the company's largest, so that no sum overflows. One company
+    at a time is held: there may be many, and each has sums as large as all weights.
+    """
+
+    def __init__(self, flow: Flow, ages: Tensor) -> None:
+        self.at_state, self.ages, self.lost = flow.log10["state"], ages, flow.lost
+        known = self.at_state.where(self.at_state.isfinite(), -math.inf).amax(1)
+        self.largest = known.where(known.isfinite(), 0)  # (B,)
+        self.sums: dict[str, Tensor] = {}
+        self.log10: dict[str, Tensor] = {}  # by weight (B,): of the norm of the sum
+
+    def add(self, company: Tensor, day: Tensor, added: dict[str, Factors]) -> None:
+        """Take the next rows, all (N, ...), which go on where the last ones ended."""
+        relative = self.at_state[company, self.ages[company] - 1 - day] - self.largest[company]
+        share, end = 10**relative, 0
+        for one, count in zip(*torch.unique_consecutive(company, return_counts=True), strict=True):
+            start, end = end, end + int(count)
+            for name, factors in added.items():
+                term = _sum_of([factor[start:end] for factor in factors], share[start:end])
+                self.sums[name] = self.sums[name] + term if name in self.sums else term
+            if day[end - 1] == self.ages[one] - 1:  # its last
+                self._finish(int(one))
+
+    def _finish(self, company: int) -> None:
+        for name, total in self.sums.items():
+            found = self.log10.setdefault(name, torch.full_like(self.largest, math.nan))
+            if not self.lost[company]:
+                found[company] = norm(total.flatten()).log10() + self.largest[company]
+        self.sums.clear()
 
 
 def contributions(
@@ -162,10 +178,10 @@ def _norm_of(factors: Factors) -> Tensor:
     return sizes[0] if len(sizes) == 1 else sizes[0] * sizes[1]
 
 
-def _sum_of(factors: Factors, some: slice, share: Tensor) -> Tensor:
-    """What some rows add together, each times its share (N,), as a matrix or a vector."""
-    first, *second = (factor[some].reshape(len(share[some]), -1) for factor in factors)
-    return first.T @ (share[some, None] * second[0]) if second else share[some] @ first
+def _sum_of(factors: Sequence[Tensor], share: Tensor) -> Tensor:
+    """What rows (N, ...) add together, each times its share (N,), as a matrix or a vector."""
+    first, *second = (factor.reshape(len(share), -1) for factor in factors)
+    return first.T @ (share[:, None] * second[0]) if second else share @ first
 
 
 def _row_norms(rows: Tensor) -> Tensor:
