@@ -215,15 +215,18 @@ def test_a_folder_that_cannot_be_written_to(
         ran(tmp_path, *SMALL, resume=True)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("after", [0.4, 1.2])
-def test_ctrl_c_before_a_run_begins_leaves_nothing(after: float, tmp_path: Path) -> None:
+def test_a_signal_before_a_run_begins_leaves_nothing(
+    number: signal.Signals, after: float, tmp_path: Path
+) -> None:
     arguments = [sys.executable, str(ROOT / "scripts/train.py"), "steps=5", "hydra.run.dir=a/b"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
         while not (tmp_path / "a/b").exists():
             time.sleep(0.002)
         time.sleep(after - 0.4)  # while torch is imported
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (128 + number, "")
     assert not list(tmp_path.iterdir())

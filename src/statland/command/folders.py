@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,11 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from statland.command.compose import check_trust, checked
 from statland.command.streams import table_console
 from statland.command.sweep import ENDED, Progress, jobs_of, name_pattern, runs_in
+from statland.records.lock import NAME as LOCK
 from statland.records.lock import FolderTaken, held, remove_lock
 from statland.records.summary import finite_json, read_summary
 from statland.settings import SettingError
 from statland.training.config import without_machine
-from statland.training.stopping import stop_workers_on_signal
+from statland.training.stopping import end_on_sigterm, stop_workers_on_signal
 
 # The folders that were not there when the command was given, innermost first.
 _new: list[Path] = []
@@ -42,6 +44,7 @@ class RunFolders(Callback):
             return
         if any((folder / name).exists() for name in ("run.json", "metrics.csv", "train.log")):
             _refuse(f"{folder} holds a run already; allowed: a new folder, or resume={folder}")
+        end_on_sigterm()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with held(folder):
@@ -211,5 +214,8 @@ def forget_sweep() -> None:
 def remove_new() -> None:
     """Remove the folders that this command has made, as far as they are empty."""
     for folder in _new:
+        if [path.name for path in folder.glob("*")] == [LOCK]:  # a signal came while it was tried
+            with suppress(FolderTaken), held(folder):
+                remove_lock(folder)
         if os.path.isdir(folder) and not any(folder.iterdir()):
             folder.rmdir()

@@ -45,6 +45,7 @@ def errors_in_one_line() -> Iterator[None]:
         yield
     except Interrupted:
         ignore_signals()  # all is saved: a second Ctrl-C would only show a traceback
+        remove_new()  # or nothing was begun
         raise
     except KeyboardInterrupt:  # before or after the training, which saves
         remove_new()

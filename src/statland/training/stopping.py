@@ -39,6 +39,15 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def end_on_sigterm() -> None:
+    """Let SIGTERM end a run that has not begun as SIGINT does, by an exception."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Interrupted(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 def stop_workers_on_signal() -> None:
     """Let SIGINT and SIGTERM end a sweep once the jobs in its worker processes have saved.
 
