@@ -15,7 +15,9 @@ import pytest
 from conftest import ROOT, ran
 
 from statland.command.streams import steady_streams
+from statland.records import checkpoint
 from statland.records.provenance import provenance
+from statland.records.summary import read_summary
 from statland.settings import SettingError
 
 SMALL = ("steps=2", "data.max_days=6")
@@ -216,17 +218,23 @@ def test_a_folder_that_cannot_be_written_to(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after", [0.4, 1.2])
+@pytest.mark.parametrize(("sign", "after"), [("a/b", 0), ("a/b", 0.3), ("a/b/train.log", 0)])
 def test_a_signal_before_a_run_begins_leaves_nothing(
-    number: signal.Signals, after: float, tmp_path: Path
+    number: signal.Signals, sign: str, after: float, tmp_path: Path
 ) -> None:
-    arguments = [sys.executable, str(ROOT / "scripts/train.py"), "steps=5", "hydra.run.dir=a/b"]
+    """After the folder is made, while torch is imported, and among the first files: or a run."""
+    arguments = [sys.executable, str(ROOT / "scripts/train.py"), "steps=500", "hydra.run.dir=a/b"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
-        while not (tmp_path / "a/b").exists():
-            time.sleep(0.002)
-        time.sleep(after - 0.4)  # while torch is imported
+        while not (tmp_path / sign).exists():
+            time.sleep(0.0005)
+        time.sleep(after)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + number, "")
-    assert not list(tmp_path.iterdir())
+    if sign == "a/b" or not (tmp_path / "a").exists():
+        assert not list(tmp_path.iterdir())
+    else:  # it has begun, and saved
+        assert read_summary(tmp_path / "a/b")["status"] == "interrupted"
+        assert checkpoint.load(tmp_path / "a/b")["updates"] < 500
+        assert "resume=a/b" in out

@@ -230,6 +230,27 @@ def test_2000_days_neither_overflow_nor_vanish(w: float) -> None:
     assert taught.together[0, -1] == -math.inf
 
 
+def test_days_of_the_largest_flow_that_add_nothing_hide_no_others() -> None:
+    """h = 0 up to an input of 1 on day 1501 of 2000: then 499 days add 2^498, of flows below 2^499.
+
+    The flow to the first day is 2^1999, which is 10^450 times as large.
+    """
+    x = torch.zeros(2, 2000, 1)
+    x[0, 1500] = 1
+    taught = weight_flow(Scalar(2.0), x)
+    expected = math.log10(499) + 498 * math.log10(2)
+    assert taught.summed["w"].tolist() == [pytest.approx(expected, rel=1e-12), -math.inf]
+
+
+def test_a_company_whose_state_overflows_hides_no_other() -> None:
+    """With inputs of 1 h is the sum of w^k for k below T: its slope is that of k w^(k - 1)."""
+    x, ages = torch.ones(3, 2000, 1), torch.tensor([2000, 1050, 1000])
+    found = weight_flow(Scalar(2.0), x, ages).summed["w"]
+    assert found[:2].isnan().all()
+    slope = sum(k * 2 ** (k - 1) for k in range(1, 1000))  # of the sum of w^k
+    assert found[2].item() == pytest.approx(math.log10(slope), rel=1e-12)
+
+
 def test_companies_whose_state_is_nan_are_left_out() -> None:
     model = RNNCell(1, 1, 6, 1, "tanh", default).double()
     x, lengths, y = data()

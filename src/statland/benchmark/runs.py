@@ -176,7 +176,8 @@ def recorded(
     def train() -> None:
         with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
             identity = Identity(without_machine(settings), {}, CHOICES)
-            Run(settings, identity, Built(market, model, optimizer), recorder, QUIET).train()
+            built = Built(market, model, optimizer)
+            Run(settings, identity, built, recorder, QUIET, asked=()).train()
 
     return train
 

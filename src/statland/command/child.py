@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
-from statland.training.stopping import SIGNALS, Interrupted, signals_to
+from statland.training.stopping import SIGNALS, raise_interrupted, signals_to
 
 # Where these launchers run jobs one after another in one process, each gets a child of its own. The
 # others start a process a job themselves. Elsewhere than on Linux a fork is not safe.
@@ -48,12 +48,8 @@ def _end_with_parent() -> None:
 
 def _status_of(work: Callable[[], None]) -> int:
     """Do `work`; the exit status that a process ends with that does nothing else."""
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise Interrupted(128 + number)
-
     for number in SIGNALS:
-        signal.signal(number, leave)
+        signal.signal(number, raise_interrupted)
     try:
         work()
         status = 0

@@ -25,7 +25,7 @@ from statland.records.lock import FolderTaken, held, remove_lock
 from statland.records.summary import finite_json, read_summary
 from statland.settings import SettingError
 from statland.training.config import without_machine
-from statland.training.stopping import end_on_sigterm, stop_workers_on_signal
+from statland.training.stopping import end_on_signal, stop_workers_on_signal
 
 # The folders that were not there when the command was given, innermost first.
 _new: list[Path] = []
@@ -44,7 +44,7 @@ class RunFolders(Callback):
             return
         if any((folder / name).exists() for name in ("run.json", "metrics.csv", "train.log")):
             _refuse(f"{folder} holds a run already; allowed: a new folder, or resume={folder}")
-        end_on_sigterm()
+        end_on_signal(remove_new)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with held(folder):

@@ -1,6 +1,7 @@
 """A run with what stands beside its records: a log, and a copy of its config for people to read."""
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +13,30 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from statland.command.compose import overrides_of_job
+from statland.records.identity import NAME
 from statland.records.lock import held
 from statland.training.prepare import Prepared
 from statland.training.run import execute
+from statland.training.stopping import Interrupted, raise_interrupted, signals_to
 
 
 def execute_logged(
     prepared: Prepared, folder: Path, console: Console | None = None, resume: bool = False
 ) -> dict[str, Any]:
-    """Train what has been prepared, with a copy of its config for people to read, and a log."""
+    """Train what has been prepared, with a copy of its config for people to read, and a log.
+
+    Where a signal comes before the run begins, both are removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder), logging_to(folder):
-        write_copies(folder, prepared.settings)
-        return execute(prepared, folder, console, resume)
+    try:
+        with signals_to(raise_interrupted), held(folder), logging_to(folder):
+            write_copies(folder, prepared.settings)
+            return execute(prepared, folder, console, resume)
+    except Interrupted:
+        if not (folder / NAME).exists():
+            shutil.rmtree(folder / ".hydra", ignore_errors=True)
+            (folder / "train.log").unlink(missing_ok=True)
+        raise
 
 
 def write_copies(folder: Path, settings: Mapping[str, Any]) -> None:

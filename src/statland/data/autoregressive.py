@@ -12,6 +12,9 @@ class Autoregressive(SyntheticMarket):
     Begun in the long run's distribution: on every day the mean is 0 and the variance 1, and days k
     apart have the covariance rho^k. The best forecast of the next value is rho times today's, with
     a mean squared error of 1 - rho^2: no earlier day helps.
+
+    It has no span: its answer lies on the last day, but no run can solve it, so that reach would
+    forecast nothing.
     """
 
     forecasts_returns = True

@@ -161,9 +161,11 @@ def _parts(axes: Axes, profiles: Mapping[str, Profile]) -> None:
         if not np.isfinite(median).any():
             continue
         axes.plot(median, lw=1.0, markevery=every, label=f"of it, through {plain(name)}", **style)
-    if WEIGHTS in profiles:
+    added = finite(profiles[WEIGHTS].median) if WEIGHTS in profiles else np.array([])
+    if np.isfinite(added).any():
         look: dict[str, Any] = {"color": TAUGHT, "lw": 1.4, "ls": (0, (6, 1.5, 1, 1.5))}
-        axes.plot(finite(profiles[WEIGHTS].median), label="|dp/dW|: what a day adds", **look)
+        look["marker"] = "." if len(added) < 3 else None
+        axes.plot(added, label="|dp/dW|: what a day adds", **look)
 
 
 def _expected(axes: Axes, median: Tensor, span: int | None, theory: float | None) -> None:

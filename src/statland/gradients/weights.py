@@ -13,7 +13,7 @@ reaches adds nothing where the state before it is 0.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,11 +27,13 @@ from statland.models.by_row import Factors
 # Gradients are computed of so many company-days at once, at most, and so many numbers: 16 MiB.
 MOST_ROWS, BLOCK_ELEMENTS = 512, 2**21
 
+MOST_DECADES = 308  # of a float64
+
 
 class WeightFlow(NamedTuple):
     """Log10 of what each day adds to the weights, by lag: nan where a company is younger or lost.
 
-    -inf is an exact 0. A sum is nan also where a day's term has overflowed, as its state has.
+    -inf is an exact 0. A sum is nan also where a day's state, and so its term, has overflowed.
     """
 
     log10: dict[str, Tensor]  # by the name of the weight: each (B, T)
@@ -98,7 +100,7 @@ def of_flow(
         for name, values in rows.items():
             norms.setdefault(name, size.clone())[company, day] = values
         together[company, day] = norm(torch.stack(list(rows.values()), 1))
-        sums.add(company, day, added)
+        sums.add(company, day, added, together[company, day])
 
     def log10(by_day: Tensor) -> Tensor:
         return by_lag(by_day, ages, flow.lost).log10() + flow.log10["state"]
@@ -110,35 +112,51 @@ def of_flow(
 class _Sums:
     """Adds up what the days add, company by company: the terms themselves, which may cancel.
 
-    A day counts by its flow's share of the company's largest, so that no sum overflows. One company
-    at a time is held: there may be many, and each has sums as large as all weights.
+    Over the largest term so far, so that no sum overflows, and none vanishes in which a day of
+    little flow adds most. One company at a time is held: there may be many, and each has sums as
+    large as all weights.
     """
 
     def __init__(self, flow: Flow, ages: Tensor) -> None:
         self.at_state, self.ages, self.lost = flow.log10["state"], ages, flow.lost
-        known = self.at_state.where(self.at_state.isfinite(), -math.inf).amax(1)
-        self.largest = known.where(known.isfinite(), 0)  # (B,)
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}  # of the company in progress, by weight, over 10**scale
+        self.scale = -math.inf
         self.log10: dict[str, Tensor] = {}  # by weight (B,): of the norm of the sum
 
-    def add(self, company: Tensor, day: Tensor, added: dict[str, Factors]) -> None:
-        """Take the next rows, all (N, ...), which go on where the last ones ended."""
-        relative = self.at_state[company, self.ages[company] - 1 - day] - self.largest[company]
-        share, end = 10**relative, 0
+    def add(
+        self, company: Tensor, day: Tensor, added: dict[str, Factors], together: Tensor
+    ) -> None:
+        """Take the next rows, all (N, ...), which go on where the last ones ended.
+
+        `together` is the norm of what each adds, over its flow.
+        """
+        at_state, end = self.at_state[company, self.ages[company] - 1 - day], 0
+        terms = torch.where(together == 0, -math.inf, at_state + together.log10())
         for one, count in zip(*torch.unique_consecutive(company, return_counts=True), strict=True):
             start, end = end, end + int(count)
-            for name, factors in added.items():
-                term = _sum_of([factor[start:end] for factor in factors], share[start:end])
-                self.sums[name] = self.sums[name] + term if name in self.sums else term
+            rows = slice(start, end)
+            scale = max(self.scale, terms[rows].max().item())
+            if scale > -math.inf:  # not all of them are exactly 0
+                share = 10 ** (at_state[rows] - scale).clamp(max=MOST_DECADES)
+                share = share.where(terms[rows] > -math.inf, 0)
+                kept = 10 ** (self.scale - scale)
+                for name, factors in added.items():
+                    term = _sum_of([factor[rows] for factor in factors], share)
+                    before = self.sums.get(name)
+                    self.sums[name] = term if before is None else term + kept * before
+                self.scale = scale
             if day[end - 1] == self.ages[one] - 1:  # its last
-                self._finish(int(one))
+                self._finish(int(one), added)
 
-    def _finish(self, company: int) -> None:
-        for name, total in self.sums.items():
-            found = self.log10.setdefault(name, torch.full_like(self.largest, math.nan))
+    def _finish(self, company: int, names: Iterable[str]) -> None:
+        for name in names:
+            found = self.log10.setdefault(name, self.at_state.new_full(self.ages.shape, math.nan))
             if not self.lost[company]:
-                found[company] = norm(total.flatten()).log10() + self.largest[company]
+                total = self.sums.get(name)
+                found[company] = -math.inf if total is None else norm(total.flatten()).log10()
+                found[company] += self.scale if self.sums else 0
         self.sums.clear()
+        self.scale = -math.inf
 
 
 def contributions(

@@ -113,10 +113,12 @@ def figures(groups: Groups) -> dict[str, "Figure"]:
             flows, {} if len(untrained) == len(everyone) else spans, models, theory
         ),
     }
-    counted = everyone[everyone["counts"] & everyone["log10_dp_dw_before"].notna()]
+    placed = everyone[["log10_dp_dw_before", "reach_before"]].notna().all(axis=1)
+    counted = everyone[everyone["counts"] & placed]
     if counted["contestant"].nunique() > 1:
         by_market = {str(market): runs for market, runs in counted.groupby("market", sort=False)}
-        drawn["dependence"] = draw.dependence_figure(by_market, models, bool(theory))
+        is_linear = ((counted["steps"] == 0) & (counted["theory_before"] < 0)).all()
+        drawn["dependence"] = draw.dependence_figure(by_market, models, bool(is_linear))
     known = with_known_span(groups.runs)
     if known["span"].nunique() > 1:
         drawn["forecast"] = draw.forecast_figure(known, models)

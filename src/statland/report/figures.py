@@ -187,8 +187,9 @@ def dependence_figure(
     """How the prediction depends on the recurrent weights, by reach: a panel a market, a dot a run.
 
     `panels` has the columns contestant and, before and after training, reach (days) and log10_dp_dw
-    (log10 of the root mean square of |dp/dW|). Open dots are before training. For linear units that
-    are never trained a line shows how it grows: as the reach to the power of 3/2.
+    (log10 of the root mean square of |dp/dW|), known before. Open dots are before training. For
+    linear units that forget and are never trained a line shows how it grows in the limit: as the
+    reach to the power of 3/2.
     """
     style = styles(models)
     figure, all_axes = panels_of(panels, sharey=True)
@@ -205,11 +206,10 @@ def dependence_figure(
             for place, solid in ((now, True), (before, now == before)):
                 if math.isfinite(sum(place)):
                     _dot(axes, *place, look, solid)
-        if is_linear and len(runs):
-            highest = runs["log10_dp_dw_before"].to_numpy().argmax()
+        if is_linear:
             reach = np.sort(runs["reach_before"].to_numpy(float).clip(1))
-            top = runs["log10_dp_dw_before"].to_numpy(float)[highest]
-            grown = top + 1.5 * np.log10(reach / reach[-1])
+            longest = runs.loc[runs["reach_before"] == runs["reach_before"].max()]
+            grown = longest["log10_dp_dw_before"].mean() + 1.5 * np.log10(reach / reach[-1])
             (drawn["reach to the power of 3/2"],) = axes.plot(reach, grown, **THEORY)
         _scale_days(axes, "x", np.nanmin(reaches), 1.5 * max(1.0, np.nanmax(reaches)))
     label_powers(all_axes[0])

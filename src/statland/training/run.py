@@ -3,9 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
@@ -65,10 +64,11 @@ def execute(
         elif (folder / NAME).exists():
             raise SettingError(f"{folder} holds a run already; allowed: a new folder")
         sizes, step = (state["sizes"], state["updates"]) if state is not None else (None, 0)
-        with Recorder(folder, sizes, step) as recorder:
+        asked: list[int] = []  # signals that ask to stop, from before anything is written
+        with signals_to(lambda number, _: asked.append(number)), Recorder(folder, sizes, step) as r:
             write_identity(folder, identity)
             console = console or Console(markup=False)
-            in_progress = Run(settings, identity, built, recorder, console)
+            in_progress = Run(settings, identity, built, r, console, asked)
             if state is not None:
                 in_progress.restore(state)
             return in_progress.record(started)
@@ -84,8 +84,10 @@ class Run:
         built: Built,
         recorder: Recorder,
         console: Console,
+        asked: Sequence[int],
     ) -> None:
-        self.settings, self.identity = settings, identity
+        """Prepare a run that stops, saved, once there is a signal in `asked`."""
+        self.settings, self.identity, self.asked = settings, identity, asked
         self.choices = identity.choices
         self.market, self.model, self.optimizer = built
         self.recorder, self.console = recorder, console
@@ -104,7 +106,6 @@ class Run:
         self.start = self.lost = 0  # where fit begins; steps running whose loss was not finite
         # What a longer run goes on from: without the rows that only the last step has.
         self.longer: dict[str, Any] | None = None
-        self.signal: int | None = None  # one that asks to stop
 
     def record(self, started: float) -> dict[str, Any]:
         """Train, measure, and write the run folder; return the summary."""
@@ -113,24 +114,23 @@ class Run:
             self.recorder.hyperparameters(self.choices | hyperparameters(self.settings), text)
         screen.print_notes(self.console, self.market.notes)
         status = "failed"
-        with signals_to(self._ask_to_stop):
-            try:
-                status = self.train()
-            except (Interrupted, KeyboardInterrupt):
-                status = "interrupted"
-                screen.print_stopped(self.console, self.recorder.folder, self.steps.tally.updates)
-                raise
-            except Exception:
-                log.exception("the run failed")
-                raise
-            finally:
-                summary = self._summary(status, time.perf_counter() - started)
-                self.recorder.summary(summary)
-            examples = screen.examples(self.market, self.held_out[0], self.predictions[0])
-            screen.print_result(self.console, summary, self.steps.tally, examples)
-            screen.print_where(self.console, self.recorder.folder)
-        if self.signal is not None:  # it came when all steps were made
-            raise Interrupted(128 + self.signal)
+        try:
+            status = self.train()
+        except (Interrupted, KeyboardInterrupt):
+            status = "interrupted"
+            screen.print_stopped(self.console, self.recorder.folder, self.steps.tally.updates)
+            raise
+        except Exception:
+            log.exception("the run failed")
+            raise
+        finally:
+            summary = self._summary(status, time.perf_counter() - started)
+            self.recorder.summary(summary)
+        examples = screen.examples(self.market, self.held_out[0], self.predictions[0])
+        screen.print_result(self.console, summary, self.steps.tally, examples)
+        screen.print_where(self.console, self.recorder.folder)
+        if self.asked:  # when all steps were made
+            raise Interrupted(128 + self.asked[0])
         return summary
 
     def train(self) -> str:
@@ -175,17 +175,14 @@ class Run:
         if status == "completed" and self.settings["checkpoint_every"] is not None:
             self._save(self.lost)
 
-    def _ask_to_stop(self, signal: int, _: FrameType | None) -> None:
-        self.signal = signal
-
     def _save_if_due(self, step: Step) -> None:
         """Write a resume point where one is due, or where a signal asks to stop; then stop."""
         every = self.settings["checkpoint_every"]
         is_due = every is not None and step.index % every == 0 and step.index > self.start
-        if is_due or self.signal is not None:
+        if is_due or self.asked:
             self._save(step.lost)
-        if self.signal is not None:
-            raise Interrupted(128 + self.signal)
+        if self.asked:
+            raise Interrupted(128 + self.asked[0])
 
     def _save(self, lost: int) -> None:
         """Write a resume point after so many updates, none of the next step's records made."""

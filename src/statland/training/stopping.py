@@ -39,13 +39,23 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def end_on_sigterm() -> None:
-    """Let SIGTERM end a run that has not begun as SIGINT does, by an exception."""
+def raise_interrupted(number: int, _: FrameType | None) -> None:
+    """A handler: leave the block in hand by an exception."""
+    raise Interrupted(128 + number)
+
+
+def end_on_signal(tidy: Callable[[], None]) -> None:
+    """Let SIGINT and SIGTERM end the process at once, but for `tidy`, as long as no run has begun.
+
+    An exception would not do: an import in progress may swallow it, and leave half a module.
+    """
 
     def stop(number: int, _: FrameType | None) -> None:
-        raise Interrupted(128 + number)
+        tidy()
+        os._exit(128 + number)
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in SIGNALS:
+        signal.signal(number, stop)
 
 
 def stop_workers_on_signal() -> None:
