@@ -213,9 +213,9 @@ def forget_sweep() -> None:
 
 def remove_new() -> None:
     """Remove the folders that this command has made, as far as they are empty."""
-    for folder in _new:
-        if [path.name for path in folder.glob("*")] == [LOCK]:  # a signal came while it was tried
+    for folder in filter(os.path.isdir, _new):
+        if os.listdir(folder) == [LOCK]:  # a signal came while it was tried
             with suppress(FolderTaken), held(folder):
                 remove_lock(folder)
-        if os.path.isdir(folder) and not any(folder.iterdir()):
+        if not os.listdir(folder):
             folder.rmdir()
