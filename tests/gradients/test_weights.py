@@ -251,6 +251,26 @@ def test_a_company_whose_state_overflows_hides_no_other() -> None:
     assert found[2].item() == pytest.approx(math.log10(slope), rel=1e-12)
 
 
+class Restarted(Scalar):
+    """A day with an input begins anew with that, whatever the state was: its slope is 0."""
+
+    def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
+        """One day."""
+        return torch.where(x_t > 0, x_t, self.w * state)
+
+
+@pytest.mark.parametrize("day", [0, 1])
+def test_a_term_that_is_not_known_leaves_the_sum_unknown(day: int) -> None:
+    """0 times a state that has overflowed: on the first row, which is swept by itself, or later."""
+    x = torch.zeros(2, 9, 1)
+    x[:, day] = 1
+    model = Restarted(0.5, math.inf)
+    taught = weight_flow(model, x)
+    assert taught.together[:, 8 - day].isnan().all()
+    assert taught.together[:, : 8 - day].isfinite().all()
+    assert taught.summed["w"].isnan().all()
+
+
 def test_companies_whose_state_is_nan_are_left_out() -> None:
     model = RNNCell(1, 1, 6, 1, "tanh", default).double()
     x, lengths, y = data()

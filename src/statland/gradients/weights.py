@@ -135,8 +135,8 @@ class _Sums:
         for one, count in zip(*torch.unique_consecutive(company, return_counts=True), strict=True):
             start, end = end, end + int(count)
             rows = slice(start, end)
-            scale = max(self.scale, terms[rows].max().item())
-            if scale > -math.inf:  # not all of them are exactly 0
+            scale = max(terms[rows].max().item(), self.scale)  # nan where a term is, and for good
+            if scale != -math.inf:  # not all of them are exactly 0
                 share = 10 ** (at_state[rows] - scale).clamp(max=MOST_DECADES)
                 share = share.where(terms[rows] > -math.inf, 0)
                 kept = 10 ** (self.scale - scale)
@@ -153,8 +153,9 @@ class _Sums:
             found = self.log10.setdefault(name, self.at_state.new_full(self.ages.shape, math.nan))
             if not self.lost[company]:
                 total = self.sums.get(name)
-                found[company] = -math.inf if total is None else norm(total.flatten()).log10()
-                found[company] += self.scale if self.sums else 0
+                found[company] = (
+                    -math.inf if total is None else norm(total.flatten()).log10() + self.scale
+                )
         self.sums.clear()
         self.scale = -math.inf
 
