@@ -36,6 +36,11 @@ def log10(value: float) -> float:
     return math.log10(value) if value > 0 else -math.inf if value == 0 else value
 
 
+def log10_together(log10: Tensor) -> float:
+    """log10 of the 2-norm of values (N,) whose log10 is given; -inf where all are 0, or none is."""
+    return (2 * math.log(10) * log10.double()).logsumexp(0).item() / (2 * math.log(10))
+
+
 def _norm(tensor: Tensor) -> float:
     tensor = tensor.cpu() if tensor.is_mps else tensor  # mps has no float64
     return torch.linalg.vector_norm(tensor, dtype=torch.float64).item()

@@ -10,6 +10,7 @@ from torch import Tensor
 from statland.batch import Batch
 from statland.gradients.activity import activity
 from statland.gradients.flow import Flow, gradient_flow
+from statland.gradients.norms import log10_together
 from statland.gradients.reach import (
     Profile,
     decay_per_day,
@@ -106,8 +107,8 @@ class Taught(NamedTuple):
 def taught_weights(model: SequenceModel, batch: Batch, flow: Flow) -> Taught | None:
     """What the days add to the recurrent weights, given the flow of the batch.
 
-    None for a model without a state, and for one that calls a part of its state by that name. A
-    company's mean square is over those whose sum is known; None where there is none, or all are 0.
+    None for a model without a state, and for one that calls a part of its state by that name. The
+    mean square is over the companies whose sum is known; None where there is none, or all are 0.
     """
     if not isinstance(model, RecurrentModel) or WEIGHTS in model.parts:
         return None
@@ -160,8 +161,7 @@ def _summary(flow: Flow, profiles: Mapping[str, Profile], quantity: str) -> dict
 def _log10_rms(log10: Tensor) -> float | None:
     """Of values given by their log10, that of their root mean square."""
     known = log10[~log10.isnan()]
-    mean_square = (2 * math.log(10) * known).logsumexp(0) - math.log(max(1, len(known)))
-    value = mean_square.item() / (2 * math.log(10))
+    value = log10_together(known) - math.log10(max(1, len(known))) / 2
     return value if math.isfinite(value) else None
 
 

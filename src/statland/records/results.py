@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from rich.progress import track
 
 from statland.data.base import EXACT
+from statland.gradients.norms import log10_together
 from statland.records.identity import read_identity
 from statland.records.summary import read_summary
 from statland.settings import flatten
@@ -168,11 +170,8 @@ def _float(value: Any) -> float:
 
 def _together(log10: Iterable[float | None]) -> float:
     """Log10 of the norm over weights, given that of each; nan where there are none."""
-    known = [value for value in log10 if value is not None]
-    if not known:
-        return math.nan
-    largest = max(known)
-    return largest + math.log10(sum(10 ** (2 * (value - largest)) for value in known)) / 2
+    value = log10_together(torch.tensor([v for v in log10 if v is not None], dtype=torch.float64))
+    return value if math.isfinite(value) else math.nan
 
 
 def _natural(folder: Path) -> tuple[str, list[tuple[int, str]]]:

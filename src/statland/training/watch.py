@@ -79,11 +79,7 @@ class GradientWatch:
         for item in read_flow(self.recorder.folder).items():
             self._keep(Probed(*item))
         if self.first is not None:  # TensorBoard drops what it had from step `updates` on
-            self.recorder.profile("profile/before_training", _median(self.first), first=updates)
-            weights = self.first.profiles.get(WEIGHTS)
-            if weights is not None:
-                tag = "profile_weights/before_training"
-                self.recorder.profile(tag, weights.median, first=updates)
+            self._record_profiles("before", self.first, first_lag=updates)
 
     def probe_if_due(self, updates: int, console: Console) -> None:
         """Probe where so many updates ask for it; say on `console` how training begins."""
@@ -142,18 +138,24 @@ class GradientWatch:
         if exponents is not None:
             values = {"profile_summary/lyapunov_max": exponents[0].item()}
             self.recorder.scalars(step, values)
-        self.recorder.profile(f"profile/{when}_training", _median(self.last))
         taught = taught_weights(self.model, self.batch, self.last_flow)
         if taught is not None:
             self.gradient[when]["log10_dp_dw"] = taught.dependence
             self.last.profiles[WEIGHTS] = taught.profile  # which the figure shows too
             self.recorder.flow(step, {WEIGHTS: taught.profile})
-            self.recorder.profile(f"profile_weights/{when}_training", taught.profile.median)
+        self._record_profiles(when, self.last)
         said = verdict(self.gradient[when], self.span, self.span_is_spread)
         line = f"{when} training the gradient {said}"
         self.recorder.text("gradient/verdict", line, step)
         console.print(line, highlight=False, soft_wrap=True)
         log.info(line)
+
+    def _record_profiles(self, when: str, probed: Probed, first_lag: int = 0) -> None:
+        """Write TensorBoard's profiles of before or after training, from a lag on."""
+        self.recorder.profile(f"profile/{when}_training", _median(probed), first_lag)
+        if WEIGHTS in probed.profiles:
+            weights = probed.profiles[WEIGHTS].median
+            self.recorder.profile(f"profile_weights/{when}_training", weights, first_lag)
 
     def _draw(self) -> None:
         """Draw the profile at some of the steps so far, and the heatmap of their course."""
