@@ -1,20 +1,21 @@
 """The settings of a run: plain values, resolved and checked once, before anything is built."""
 
-import os
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
-from statland.settings import SettingError, choice, did_you_mean, flatten, integer, number
+from statland.settings import Range, SettingError, check_value, did_you_mean, flatten
 
 GROUPS = ("model", "data", "optimizer")
 
-# What describes the machine and the records' place, or what others have printed, and not the run:
-# no part of its identity.
+# Settings of the machine, of where records go and of what others printed: no part of a run's
+# identity.
 MACHINE = {"runs_dir", "sweep", "device", "threads", "resume", "trust", "checkpoint_every"}
 MACHINE |= {"published"}
-# Of these, what a resumed run takes over from the run that was stopped.
+# Of these, what a resumed run takes from the run that was stopped.
 KEPT = ("device", "threads", "checkpoint_every", "published")
 NOT_HYPERPARAMETERS = MACHINE | {"log_every", "validate_every", "probe_every"}
+
+Every = Annotated[int, Range(1)]  # steps
 
 
 class Settings(TypedDict):
@@ -23,16 +24,16 @@ class Settings(TypedDict):
     model: dict[str, Any]
     data: dict[str, Any]
     optimizer: dict[str, Any]
-    seed: int
-    steps: int
-    clip_norm: float | None
-    log_every: int
-    validate_every: int
-    probe_every: int | None
-    checkpoint_every: int | None
-    device: str
-    dtype: str
-    threads: int
+    seed: Annotated[int, Range(0, 2**63 - 1)]
+    steps: Annotated[int, Range(0, 10**15)]
+    clip_norm: Annotated[float, Range(above=0)] | None
+    log_every: Every
+    validate_every: Every
+    probe_every: Every | None
+    checkpoint_every: Every | None
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    dtype: Literal["float32", "float64"]
+    threads: Annotated[int, Range(1, 1024)]
     runs_dir: str
     sweep: str
     resume: str | None
@@ -41,11 +42,11 @@ class Settings(TypedDict):
 
 
 def check(values: Mapping[str, Any]) -> Settings:
-    """`values` as Settings. Raises SettingError for the first run-wide setting that cannot be.
+    """Return `values` as Settings. Raises SettingError for the first that is out of bounds.
 
-    What stands below model, data and optimizer is checked by `build`.
+    The settings of model, data and optimizer are checked by `build`.
     """
-    known = Settings.__annotations__
+    known = get_type_hints(Settings, include_extras=True)
     for key in values:
         if key not in known:
             allowed = f"{', '.join(sorted(known))}{did_you_mean(key, known)}"
@@ -55,64 +56,30 @@ def check(values: Mapping[str, Any]) -> Settings:
     for group in GROUPS:
         if not isinstance(values[group], Mapping):
             raise SettingError(f"{group} is {values[group]!r}; allowed: a choice of {group}=")
-    integer("seed", values["seed"], 0, 2**63 - 1)
-    integer("steps", values["steps"], 0, 10**15)
-    integer("log_every", values["log_every"], 1)
-    integer("validate_every", values["validate_every"], 1)
-    for key in ("probe_every", "checkpoint_every"):
-        if values[key] is not None:
-            integer(key, values[key], 1)
-    integer("threads", values["threads"], 1, max(os.cpu_count() or 1, 64))
-    choice("device", values["device"], ("auto", "cpu", "cuda", "mps"))
-    choice("dtype", values["dtype"], ("float32", "float64"))
-    for key in ("runs_dir", "sweep"):
-        if not isinstance(values[key], str) or not values[key].strip():
-            raise SettingError(f"{key} is {values[key]!r}; allowed: a folder")
-    if not isinstance(values["resume"], str | None):
-        raise SettingError(f"resume is {values['resume']!r}; allowed: a run folder")
-    if values["clip_norm"] is not None:
-        number("clip_norm", values["clip_norm"], above=0)
-    published = values["published"]
-    refuse_targets("published", published)
-    if not isinstance(published, Mapping) or not all(
-        isinstance(printed, str | int | float) for printed in published.values()
-    ):
-        raise SettingError(f"published is {published!r}; allowed: {{WHAT: WHAT A PAPER PRINTED}}")
-    trust = values["trust"]
-    if not isinstance(trust, list) or not all(
-        isinstance(n, str) and n.isidentifier() for n in trust
-    ):
-        raise SettingError(f"trust is {trust!r}; allowed: [names of Python packages]")
+    for key, hint in known.items():
+        if key not in GROUPS:
+            check_value(key, values[key], hint)
+    if not all(isinstance(v, str | int | float) for v in values["published"].values()):
+        raise SettingError(
+            f"published is {values['published']!r}; allowed: {{WHAT: WHAT A PAPER PRINTED}}"
+        )
+    if not all(isinstance(name, str) and name.isidentifier() for name in values["trust"]):
+        raise SettingError(f"trust is {values['trust']!r}; allowed: [names of Python packages]")
     return Settings(**values)  # type: ignore[typeddict-item]  # its keys were compared above
 
 
-def refuse_targets(key: str, value: Any) -> None:
-    """Refuse a `_target_` inside a setting, however deep: only a group names a class."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            raise SettingError(
-                f"{key}._target_ is {value['_target_']}; allowed: _target_ in model, model.init, "
-                f"data and optimizer alone"
-            )
-        for name, item in value.items():
-            refuse_targets(f"{key}.{name}", item)
-    elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            refuse_targets(f"{key}[{place}]", item)
-
-
 def without_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that make a run what it is."""
+    """Return the settings that make a run what it is."""
     return {key: value for key, value in settings.items() if key not in MACHINE}
 
 
 def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that tell results apart, as flat keys."""
+    """Return the settings that tell results apart, as flat keys."""
     return {k: v for k, v in flatten(settings).items() if k not in NOT_HYPERPARAMETERS}
 
 
 def difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """The first setting in which two runs differ, as key and both values; None where none does."""
+    """Return the first setting in which two runs differ, as key and both values, or None."""
     ours, theirs = flatten(without_machine(now)), flatten(without_machine(earlier))
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) != theirs.get(key):

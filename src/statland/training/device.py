@@ -4,8 +4,6 @@ import torch
 
 from statland.settings import SettingError
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
 
 def prepare_process(threads: int) -> None:
     """Set what holds for the process as such, for speed alone.
