@@ -19,7 +19,7 @@ from torch import nn
 from statland.batch import Batch
 from statland.benchmark.timing import medians, timed
 from statland.data.base import Market
-from statland.gradients.probe import largest_lyapunov_exponents, measure, taught_weights
+from statland.gradients.probe import largest_lyapunov_exponents, measure, weight_contributions
 from statland.models.base import SequenceModel
 from statland.records.identity import Identity
 from statland.records.recorder import Recorder
@@ -98,7 +98,7 @@ def probing(seconds: float) -> pd.DataFrame:
                 flow = measure(model, watch.batch).flow
                 parts: dict[str, Callable[[], object]] = {
                     "probe": partial(watch.probe, 0),
-                    "weights": partial(taught_weights, model, watch.batch, flow),
+                    "weights": partial(weight_contributions, model, watch.batch, flow),
                     "exponents": partial(largest_lyapunov_exponents, model, watch.batch),
                     "step": bare(Replay(market, 1), model, optimizer, steps=1),
                 }

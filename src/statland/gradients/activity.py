@@ -4,17 +4,17 @@ import torch
 from torch import Tensor
 
 from statland.models.activation import tanh_slope
-from statland.models.base import RecurrentModel, evaluating
+from statland.models.base import RecurrentModel, State, evaluating
 
 # |tanh| above this: the slope is below a tenth.
 SATURATED = 0.95
 
 
 @torch.no_grad()
-def activity(model: RecurrentModel, x: Tensor, lengths: Tensor, states: Tensor) -> dict[str, float]:
+def activity(model: RecurrentModel, x: Tensor, lengths: Tensor, states: State) -> dict[str, float]:
     """What the units do on the days that each company traded.
 
-    x is (B, T, F), lengths (B,), and states (T, B, S) those after each day.
+    x is (B, T, F), lengths (B,), and states (T + 1, B, ...) those before each day.
 
     units/tanh_saturated: share of values whose slope is below 0.1. units/tanh_slope:
     the mean of tanh', by the pre-activation. units/relu_active: share of values above 0.
@@ -22,10 +22,9 @@ def activity(model: RecurrentModel, x: Tensor, lengths: Tensor, states: Tensor) 
     units/gate_<gate>_mean and _p90: how far a gate is open, its mean and its 90th percentile.
     """
     traded = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-    states = states.to(x).transpose(0, 1)  # (B, T, S)
+    before = {n: part[:-1].to(x).transpose(0, 1)[traded] for n, part in states.items()}
     with evaluating(model):
-        before = torch.cat([model.initial_state(len(x))[:, None], states[:, :-1]], dim=1)
-        activations = model.activations(x[traded], before[traded])
+        activations = model.activations(x[traded], before)
     found = {}
     for name, values in activations.items():
         if name == "tanh":

@@ -22,13 +22,15 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from statland.gradients.sweep import DIRECTION, norm, sweep, unrolled
+from statland.gradients.backward import backward, norm, unroll_batch
 from statland.models.bare import Bare, stepped_cell
-from statland.models.base import RecurrentModel, SequenceModel, at_last_day
+from statland.models.base import RecurrentModel, SequenceModel, State, at_last_day
 
 Module = TypeVar("Module", bound=nn.Module)
 Loss = Callable[[Tensor], Tensor]
+Direction = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Flow(NamedTuple):
@@ -37,8 +39,8 @@ class Flow(NamedTuple):
     log10: dict[str, Tensor]  # state, its parts (h, c) where it has several, x: each (B, T)
     log10_error: Tensor  # (B,) log10 of ||dl_b/dp_b||; nan where no loss was given
     lost: Tensor  # (B,) True where the state or the prediction is nan; nan everywhere
-    states: Tensor | None = None  # (T, B, S) after each day that was traded, in float64, else 0
-    directions: Tensor | None = None  # (T, B, S) u dp/ds_t over its norm, likewise
+    states: State | None = None  # (T + 1, B, ...) before the first day, then after each; float64
+    directions: State | None = None  # (T, B, ...) u dp/ds_t over its norm
 
 
 def gradient_flow(
@@ -88,18 +90,24 @@ def gradient_flow(
 
 
 def as_recurrence(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
-    """An nn.RNN, nn.LSTM or nn.GRU, or a cell of theirs, as a RecurrentModel; x as (B, T, F)."""
+    """Return an nn.RNN, nn.LSTM, nn.GRU or a cell as a RecurrentModel, and x as (B, T, F)."""
     if isinstance(model, nn.RNNBase):
         return Bare(model), x if model.batch_first else x.transpose(0, 1)
     return (stepped_cell(model) if isinstance(model, nn.RNNCellBase) else model), x
 
 
 def frozen(model: Module) -> Module:
-    """A float64 copy on the processor, in evaluation mode, whose parameters need no gradient."""
-    return copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(False)
+    """Return a float64 copy on the processor, in evaluation mode, that needs no gradient.
 
-
-Direction = Callable[[Tensor], tuple[Tensor, Tensor]]
+    A weight that is computed from other parameters (exprnn's orthogonal matrix, weight norm) is
+    computed once and becomes a parameter of its own.
+    """
+    copied = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    for module in list(copied.modules()):
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name)
+    return copied.requires_grad_(False)
 
 
 def _to_states(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) -> Flow:
@@ -108,17 +116,24 @@ def _to_states(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) 
     # Oldest first, so that the companies that trade on a day are the first rows of the batch.
     order = ages.argsort(descending=True, stable=True)
     back = order.argsort()
-    run = unrolled(model, x[order].transpose(0, 1), ages[order])
-    last = at_last_day(run.after, ages[order])[back].requires_grad_()
+    run = unroll_batch(model, x[order].transpose(0, 1), ages[order])
+    last = {
+        name: at_last_day(states[1:], ages[order])[back].requires_grad_()
+        for name, states in run.states.items()
+    }
     with torch.enable_grad():
         prediction = model.readout(last)
         u, error = direction(prediction)
-        (seeds,) = torch.autograd.grad(prediction, last, u)
-    days = sweep(model, run, seeds[order])
-    directions = days.pop(DIRECTION)[:, back]
+        found = torch.autograd.grad(prediction, list(last.values()), u, materialize_grads=True)
+    seeds = {name: seed[order] for name, seed in zip(last, found, strict=True)}
+    days, directions = backward(model, run, seeds)
     lost = run.lost[back]
     log10 = {name: by_lag(values[:, back].T, ages, lost) for name, values in days.items()}
-    return Flow(log10, error, lost, run.after[:, back], directions)
+    states, directions = (
+        {name: values[:, back] for name, values in state.items()}
+        for state in (run.states, directions)
+    )
+    return Flow(log10, error, lost, states, directions)
 
 
 def _to_inputs(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) -> Flow:
@@ -166,6 +181,6 @@ def _direction(
 
 
 def by_lag(days: Tensor, ages: Tensor, lost: Tensor) -> Tensor:
-    """Values by day (B, T) to values by lag (B, T), nan where a company is younger or lost."""
+    """Values by day (B, T) to values by lag, or back; nan where a company is younger or lost."""
     day = ages[:, None] - 1 - torch.arange(days.shape[1])
     return days.gather(1, day.clamp(min=0)).where((day >= 0) & ~lost[:, None], math.nan)

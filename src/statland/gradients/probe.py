@@ -24,8 +24,8 @@ from statland.gradients.spectrum import (
     lyapunov_spectrum,
     spectral_radius,
 )
-from statland.gradients.verdict import word
 from statland.gradients.weights import of_flow
+from statland.gradients.words import word
 from statland.models.base import RecurrentModel, SequenceModel
 
 COMPANIES = 16
@@ -97,24 +97,24 @@ def measure(model: SequenceModel, batch: Batch) -> Measured:
     return Measured(profiles, gradient, scalars, flow)
 
 
-class Taught(NamedTuple):
+class Contributions(NamedTuple):
     """How the prediction depends on the recurrent weights."""
 
     profile: Profile  # what each day adds, all weights together
     dependence: dict[str, float | None]  # by weight, log10 of the root mean square of ||u dp_b/dW||
 
 
-def taught_weights(model: SequenceModel, batch: Batch, flow: Flow) -> Taught | None:
-    """What the days add to the recurrent weights, given the flow of the batch.
+def weight_contributions(model: SequenceModel, batch: Batch, flow: Flow) -> Contributions | None:
+    """Measure what the days add to the recurrent weights, given the flow of the batch.
 
-    None for a model without a state, and for one that calls a part of its state by that name. The
-    mean square is over the companies whose sum is known; None where there is none, or all are 0.
+    None for a model without a state. The mean square is over the companies whose sum is known; None
+    if there is no such company, or all sums are 0.
     """
-    if not isinstance(model, RecurrentModel) or WEIGHTS in model.parts:
+    if not isinstance(model, RecurrentModel):
         return None
     found = of_flow(model, batch.x, flow, batch.lengths)
     dependence = {name: _log10_rms(log10) for name, log10 in found.summed.items()}
-    return Taught(profile(found.together), dependence)
+    return Contributions(profile(found.together), dependence)
 
 
 def profiles_of(flow: Flow | Probed) -> dict[str, Profile]:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from statland.gradients.backward import norm, unroll_batch
 from statland.gradients.flow import frozen
-from statland.gradients.sweep import SEGMENT, norm, unrolled
-from statland.models.base import RecurrentModel, SequenceModel
+from statland.models.base import RecurrentModel, SequenceModel, State
 
 
 def spectral_radius(matrix: Tensor) -> float:
@@ -28,7 +28,7 @@ def linear_decay(model: SequenceModel) -> float | None:
     log10|w| for a scalar of weight w. None where the recurrence is not linear, nor linear as long
     as its ReLUs are active, or stretches some directions more than others.
     """
-    matrix = model.linear_recurrence() if isinstance(model, RecurrentModel) else None
+    matrix = getattr(model, "linear_recurrence", None)
     if matrix is None or not matrix.isfinite().all():
         return None
     values = torch.linalg.svdvals(matrix.cpu().double())
@@ -50,17 +50,14 @@ def lyapunov_spectrum(model: RecurrentModel, x: Tensor, count: int | None = None
     """
     model, x = frozen(model), x.detach().to("cpu", torch.float64).transpose(0, 1)
     days, companies, _ = x.shape
-    size = model.state_size
+    states = unroll_batch(model, x, torch.full((companies,), days)).states
+    size = sum(part[0, 0].numel() for part in states.values())  # S
     count = size if count is None else min(count, size)
-    run = unrolled(model, x, torch.full((companies,), days))
     start = torch.randn(size, count, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
     Q = torch.linalg.qr(start).Q.expand(companies, -1, -1)  # (B, S, count)
     sums = torch.zeros(companies, count, dtype=x.dtype)
     for day in reversed(range(days)):
-        if day == days - 1 or day % SEGMENT == SEGMENT - 1:
-            segment = slice(day - day % SEGMENT, day + 1)
-            pull = model.pullback(x[segment], run.before[segment])
-        carried = pull(day % SEGMENT, Q.permute(2, 0, 1))[0].permute(1, 2, 0)
+        carried = _day_back(model, x[day], {name: part[day] for name, part in states.items()}, Q)
         if not carried.isfinite().all():
             return torch.full((count,), torch.nan, dtype=x.dtype)
         Q, R = torch.linalg.qr(carried)
@@ -70,3 +67,22 @@ def lyapunov_spectrum(model: RecurrentModel, x: Tensor, count: int | None = None
         is_rounding = grown <= size * torch.finfo(R.dtype).eps * largest
         sums += grown.masked_fill(is_rounding, 0).log()
     return (sums / days).mean(0).sort(descending=True).values
+
+
+def _day_back(model: RecurrentModel, x_t: Tensor, before: State, Q: Tensor) -> Tensor:
+    """Carry the columns of Q (B, S, count), gradients at the state after a day, to before it.
+
+    x_t is (B, F), the state before the day (B, ...). All columns go at once, as companies more.
+    """
+    count = Q.shape[2]
+    shapes = {name: part.shape[1:] for name, part in before.items()}
+    sizes = [shape.numel() for shape in shapes.values()]
+    columns = Q.transpose(1, 2).flatten(0, 1).split(sizes, dim=1)  # (B * count, size) each
+    v = {name: c.unflatten(1, shapes[name]) for name, c in zip(shapes, columns, strict=True)}
+    rows = {n: part.repeat_interleave(count, 0).requires_grad_() for n, part in before.items()}
+    with torch.enable_grad():
+        after = model.cell(x_t.repeat_interleave(count, 0).requires_grad_(), rows)
+    found = torch.autograd.grad(
+        [after[name] for name in v], list(rows.values()), list(v.values()), materialize_grads=True
+    )
+    return torch.cat([g.flatten(1) for g in found], 1).unflatten(0, (-1, count)).transpose(1, 2)

@@ -1,6 +1,6 @@
 """Which days taught the weights: what each day adds to the gradient of a recurrent weight.
 
-B companies, T days, F features a day, K outputs, S state size, N company-days.
+B companies, T days, F features a day, K outputs, N company-days.
 
 Every day uses the same weights W, so dl/dW is a sum over days: with v_t = u dp/ds_t, the gradient
 at the state after day t, company b's day t adds v_t ds_t/dW, where s_{t-1} is held fixed. For a
@@ -8,32 +8,33 @@ layer of the form of nn.RNN that is delta_t h_{t-1}^T, of norm ||delta_t|| ||h_{
 
 As in flow.py the chain rule is cut at the prediction: this is u dp_b/dW by days, and the error
 ||dl_b/dp_b|| is the one factor, the same on all days and for all weights, that makes dl_b/dW of it.
-Unlike the flow to the states it also asks what was there to learn from: a day that the gradient
-reaches adds nothing where the state before it is 0.
+Unlike the flow to the states it also asks what there was to learn from: a day that the gradient
+reaches adds nothing if the state before it is 0.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
 
+from statland.gradients.backward import norm
 from statland.gradients.flow import Flow, Loss, as_recurrence, by_lag, frozen, gradient_flow
-from statland.gradients.sweep import TINY, norm
-from statland.models.base import RecurrentModel
-from statland.models.by_row import Factors
+from statland.models.base import RecurrentModel, State
 
-# Gradients are computed of so many company-days at once, at most, and so many numbers: 16 MiB.
+# Company-days whose gradients are computed at once, and numbers that these may hold: 16 MiB.
 MOST_ROWS, BLOCK_ELEMENTS = 512, 2**21
 
-MOST_DECADES = 308  # of a float64
+# Numbers that the sums of the companies in progress may hold: 128 MiB.
+SUM_ELEMENTS = 2**24
 
 
 class WeightFlow(NamedTuple):
     """Log10 of what each day adds to the weights, by lag: nan where a company is younger or lost.
 
-    -inf is an exact 0. A sum is nan also where a day's state, and so its term, has overflowed.
+    -inf is an exact 0. A sum is nan also if a day's state, and so its term, has overflowed.
     """
 
     log10: dict[str, Tensor]  # by the name of the weight: each (B, T)
@@ -56,30 +57,29 @@ def weight_flow(
     company's own last day; plus log10_error it is that of dl_b/dW's.
 
     The recurrent weights are all parameters that a day's step uses, by the names that
-    `named_parameters` has for them; the readout's, and what a plain function brings along without
-    being a module, are none. Where a matrix is itself computed from a parameter (exprnn) it stands
-    for that.
+    `named_parameters` has for them; those of the readout are not among them. A matrix that is
+    computed from a parameter (exprnn's) is measured in its place.
 
         rnn, head = nn.GRU(3, 64, batch_first=True), nn.Linear(64, 1)
-        taught = weight_flow(rnn, x, loss=lambda h: (head(h) - y).square().squeeze(1))
-        profile(taught.log10["weight_hh_l0"]).median   # at lag 0, 1, 2, ...
-        profile(taught.together).median                # all weights together
-        taught.summed["weight_hh_l0"]                  # how the prediction depends on it, in all
+        added = weight_flow(rnn, x, loss=lambda h: (head(h) - y).square().squeeze(1))
+        profile(added.log10["weight_hh_l0"]).median   # at lag 0, 1, 2, ...
+        profile(added.together).median                # all weights together
+        added.summed["weight_hh_l0"]                  # how the prediction depends on it, in all
 
-    All is computed on a float64 copy, on the processor, in evaluation mode; what a day adds is
-    computed of a gradient of norm 1, so no number of days overflows or vanishes. Raises ValueError
-    for a model without a state, and where `gradient_flow` does. Asked for since 2017 in PyTorch
-    issue 1407, "weight gradients by time step".
+    All is computed on a float64 copy, on the processor, in evaluation mode, from a gradient of norm
+    1, so that no number of days overflows or vanishes. Raises ValueError for a model without a
+    state, and where `gradient_flow` does. Asked for since 2017 in PyTorch issue 1407, "weight
+    gradients by time step".
     """
     recurrent, by_company = as_recurrence(model, x)
     if not isinstance(recurrent, RecurrentModel):
         raise ValueError(f"{type(model).__name__} has no state; allowed: a recurrent model")
     found = of_flow(recurrent, by_company, gradient_flow(model, x, lengths, loss), lengths)
-    if recurrent is model:
-        return found
-    prefix = "recurrence." if isinstance(model, nn.RNNBase) else "step.cell."
+    own = {id(parameter): name for name, parameter in model.named_parameters()}
+    parameters = recurrent.named_parameters()
+    names = {name: own.get(id(parameter), name) for name, parameter in parameters}
     log10, summed = (
-        {name.removeprefix(prefix): values for name, values in by_name.items()}
+        {names.get(name, name): values for name, values in by_name.items()}
         for by_name in (found.log10, found.summed)
     )
     return found._replace(log10=log10, summed=summed)
@@ -88,126 +88,139 @@ def weight_flow(
 def of_flow(
     model: RecurrentModel, x: Tensor, flow: Flow, lengths: Tensor | None = None
 ) -> WeightFlow:
-    """The same where the flow of these companies, x (B, T, F), has been measured already."""
-    companies, days = x.shape[:2]
-    ages = torch.full((companies,), days) if lengths is None else lengths.cpu()
-    size = flow.log10["state"].new_full((companies, days), math.nan)
-    norms: dict[str, Tensor] = {}
-    together = size.clone()
-    sums = _Sums(flow, ages)
-    for company, day, added in contributions(model, x, flow, ages):
-        rows = {name: _norm_of(factors) for name, factors in added.items()}
-        for name, values in rows.items():
-            norms.setdefault(name, size.clone())[company, day] = values
-        together[company, day] = norm(torch.stack(list(rows.values()), 1))
-        sums.add(company, day, added, together[company, day])
-
-    def log10(by_day: Tensor) -> Tensor:
-        return by_lag(by_day, ages, flow.lost).log10() + flow.log10["state"]
-
-    by_name = {name: log10(values) for name, values in norms.items()}
-    return WeightFlow(by_name, log10(together), sums.log10, flow.log10_error, flow.lost)
-
-
-class _Sums:
-    """Adds up what the days add, company by company: the terms themselves, which may cancel.
-
-    Over the largest term so far, so that no sum overflows, and none vanishes in which a day of
-    little flow adds most. One company at a time is held: there may be many, and each has sums as
-    large as all weights.
-    """
-
-    def __init__(self, flow: Flow, ages: Tensor) -> None:
-        self.at_state, self.ages, self.lost = flow.log10["state"], ages, flow.lost
-        self.sums: dict[str, Tensor] = {}  # of the company in progress, by weight, over 10**scale
-        self.scale = -math.inf
-        self.log10: dict[str, Tensor] = {}  # by weight (B,): of the norm of the sum
-
-    def add(
-        self, company: Tensor, day: Tensor, added: dict[str, Factors], together: Tensor
-    ) -> None:
-        """Take the next rows, all (N, ...), which go on where the last ones ended.
-
-        `together` is the norm of what each adds, over its flow.
-        """
-        at_state, end = self.at_state[company, self.ages[company] - 1 - day], 0
-        terms = torch.where(together == 0, -math.inf, at_state + together.log10())
-        for one, count in zip(*torch.unique_consecutive(company, return_counts=True), strict=True):
-            start, end = end, end + int(count)
-            rows = slice(start, end)
-            scale = max(terms[rows].max().item(), self.scale)  # nan where a term is, and for good
-            if scale != -math.inf:  # not all of them are exactly 0
-                share = 10 ** (at_state[rows] - scale).clamp(max=MOST_DECADES)
-                share = share.where(terms[rows] > -math.inf, 0)
-                kept = 10 ** (self.scale - scale)
-                for name, factors in added.items():
-                    term = _sum_of([factor[rows] for factor in factors], share)
-                    before = self.sums.get(name)
-                    self.sums[name] = term if before is None else term + kept * before
-                self.scale = scale
-            if day[end - 1] == self.ages[one] - 1:  # its last
-                self._finish(int(one), added)
-
-    def _finish(self, company: int, names: Iterable[str]) -> None:
-        for name in names:
-            found = self.log10.setdefault(name, self.at_state.new_full(self.ages.shape, math.nan))
-            if not self.lost[company]:
-                total = self.sums.get(name)
-                found[company] = (
-                    -math.inf if total is None else norm(total.flatten()).log10() + self.scale
-                )
-        self.sums.clear()
-        self.scale = -math.inf
-
-
-def contributions(
-    model: RecurrentModel, x: Tensor, flow: Flow, ages: Tensor
-) -> Iterator[tuple[Tensor, Tensor, dict[str, Factors]]]:
-    """What company-days add to the weights' gradients, over ||u dp/ds_t||, some days at a time.
-
-    The companies (N,), their days (N,) and, by weight, the `Factors` of what each adds. Company by
-    company, each from its first day on.
-    """
-    model = frozen(model)
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+    """Return the same from the flow of these companies, x (B, T, F), measured before."""
     assert flow.states is not None
     assert flow.directions is not None
-    with torch.no_grad():
-        start = model.initial_state(len(x))
-    before = torch.cat([start[None], flow.states[:-1]])  # (T, B, S)
-    traded = torch.arange(x.shape[1]) < ages[:, None]
-    rows, count = traded.nonzero(), 1  # the first row by itself shows how large they are
-    while len(rows):
-        (company, day), rows = rows[:count].unbind(1), rows[count:]
-        x_t = x[company, day].detach().to("cpu", torch.float64)
-        v = flow.directions[day, company]
-        with torch.random.fork_rng(devices=[]):
-            added = model.weight_gradients(x_t, before[day, company], v)
-        if not added:
-            return
-        yield company, day, added
-        numbers = sum(factor[0].numel() for factors in added.values() for factor in factors)
-        count = max(1, min(MOST_ROWS, BLOCK_ELEMENTS // numbers))
+    count, days, _ = x.shape
+    ages = torch.full((count,), days) if lengths is None else lengths.cpu()
+    is_traded = torch.arange(days) < ages[:, None]
+    x = x.detach().to("cpu", torch.float64).where(is_traded[..., None], 0)
+    before, directions = (
+        {name: values[:days].transpose(0, 1) for name, values in state.items()}
+        for state in (flow.states, flow.directions)
+    )
+    at_state = by_lag(flow.log10["state"], ages, flow.lost)  # by day
+    at_state = at_state.where(is_traded, -math.inf)
+    model = frozen(model)
+    weights = weights_of_cell(model, x[:1, 0], {name: s[:1, 0] for name, s in before.items()})
+    together, norms, sums = [], [], []
+    for some in torch.arange(count).split(max(1, SUM_ELEMENTS // _numbers(weights))):
+        state, v = ({name: s[some] for name, s in of.items()} for of in (before, directions))
+        found = _of_companies(model, weights, x[some], state, v, at_state[some])
+        for values, of in zip(found, (together, norms, sums), strict=True):
+            of.append(values)
+
+    def by_day(sizes: Tensor) -> Tensor:
+        return by_lag(sizes, ages, flow.lost).log10() + flow.log10["state"]
+
+    return WeightFlow(
+        {name: by_day(torch.cat([part[name] for part in norms])) for name in weights},
+        by_day(torch.cat(together)),
+        {name: torch.cat([part[name] for part in sums]) for name in weights},
+        flow.log10_error,
+        flow.lost,
+    )
 
 
-def _norm_of(factors: Factors) -> Tensor:
-    """The norm (N,) of each row's tensor, or outer product."""
-    sizes = [_row_norms(factor.reshape(len(factor), -1)) for factor in factors]
-    return sizes[0] if len(sizes) == 1 else sizes[0] * sizes[1]
+def _of_companies(
+    model: RecurrentModel, weights: State, x: Tensor, before: State, v: State, log10: Tensor
+) -> tuple[Tensor, State, State]:
+    """What n companies' days add, over their gradients' norms 10**log10 (n, T).
+
+    x is (n, T, F), the states before each day and the gradients v of norm 1 are (n, T, ...).
+    Returns the norm of all weights together (n, T), that of each weight (n, T), and log10 of the
+    norm of each weight's sum over days (n,).
+    """
+    norms = {name: torch.zeros_like(log10) for name in weights}
+    together = torch.zeros_like(log10)
+    sums: State = {}
+    scale = log10.new_full((len(x),), -math.inf)  # the sums are over 10**scale
+    rows = max(1, min(MOST_ROWS, BLOCK_ELEMENTS // _numbers(weights)) // len(x))
+    for days in torch.arange(x.shape[1]).split(rows) if weights else ():
+        state, at = ({name: s[:, days] for name, s in of.items()} for of in (before, v))
+        added = _added(model, weights, x[:, days], state, at)
+        for name, terms in added.items():
+            norms[name][:, days] = norm(terms.flatten(2))
+        size = norm(torch.stack([sizes[:, days] for sizes in norms.values()], -1))
+        together[:, days] = size
+        term = torch.where(size == 0, -math.inf, log10[:, days] + size.log10())
+        scale = _add_days(sums, scale, added, term, size)
+    return together, norms, {n: norm(total).log10() + scale for n, total in sums.items()}
 
 
-def _sum_of(factors: Sequence[Tensor], share: Tensor) -> Tensor:
-    """What rows (N, ...) add together, each times its share (N,), as a matrix or a vector."""
-    first, *second = (factor.reshape(len(share), -1) for factor in factors)
-    return first.T @ (share[:, None] * second[0]) if second else share @ first
+def _add_days(sums: State, scale: Tensor, added: State, log10: Tensor, sizes: Tensor) -> Tensor:
+    """Add some days' terms to the sums (n, numbers), which are over 10**scale (n,).
+
+    The terms `added` (n, t, ...) have norms `sizes` (n, t), and 10**log10 with the gradient's. The
+    sums are relative to the largest term so far, so that none overflows, and none vanishes in which
+    a day of little flow adds most. Returns the new scale, nan for good once a term is nan.
+    """
+    largest = torch.maximum(scale, log10.amax(1))
+    unit = largest.where(largest != -math.inf, 0)
+    kept, share = 10 ** (scale - unit), 10 ** (log10 - unit[:, None]) / sizes.where(sizes != 0, 1)
+    for name, terms in added.items():
+        total = (share[:, None] @ terms.flatten(2)).squeeze(1)
+        sums[name] = total + kept[:, None] * sums[name] if name in sums else total
+    return largest
 
 
-def _row_norms(rows: Tensor) -> Tensor:
-    """`norm` of rows (N, any), at a third of its price where no square is out of range."""
-    sizes = torch.linalg.vector_norm(rows, dim=1)
-    doubtful = (sizes < TINY) | (sizes > 1 / TINY)
-    if doubtful.any():
-        doubtful &= rows.any(1)  # rows of zeros are none
-        sizes[doubtful] = norm(rows[doubtful])
-    return sizes
+class _Day(nn.Module):
+    """A model's `cell` as a forward, which functional_call needs."""
+
+    def __init__(self, model: RecurrentModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x_t: Tensor, state: State) -> State:
+        """One day of (N, F) and a state (N, ...)."""
+        return self.model.cell(x_t, state)
+
+
+def weights_of_cell(model: RecurrentModel, x_t: Tensor, state: State) -> State:
+    """Return the parameters that `cell` uses, by name, given one company's day."""
+    parameters = {n: p.detach().requires_grad_() for n, p in model.named_parameters()}
+    replaced = {f"model.{name}": p for name, p in parameters.items()}
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        after = functional_call(_Day(model), replaced, (x_t, state))
+    total = sum(part.sum() for part in after.values())
+    if not isinstance(total, Tensor) or not total.requires_grad:
+        return {}
+    found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    used = zip(parameters.items(), found, strict=True)
+    return {name: p.detach() for (name, p), gradient in used if gradient is not None}
+
+
+def _added(model: RecurrentModel, weights: State, x: Tensor, state: State, v: State) -> State:
+    """Each company-day's v ds_t/dW (n, t, *shape of W), from (n, t, ...) each."""
+    day = _Day(model)
+
+    def one(x_t: Tensor, before: State, at_after: State) -> State:
+        def after(replaced: Mapping[str, Tensor]) -> State:
+            named = {f"model.{name}": weight for name, weight in replaced.items()}
+            rows = {name: part[None] for name, part in before.items()}
+            found: State = functional_call(day, named, (x_t[None], rows))
+            return found
+
+        found: State = vjp(after, weights)[1]({n: part[None] for n, part in at_after.items()})[0]
+        return found
+
+    flat = x.flatten(0, 1), *({n: s.flatten(0, 1) for n, s in of.items()} for of in (state, v))
+    with torch.random.fork_rng(devices=[]):
+        try:
+            found = vmap(one, randomness="different")(*flat)
+        except (RuntimeError, AttributeError):  # a cell that cannot be vmapped: one day at a time
+            parts = [one(x_t, *rest) for x_t, *rest in _rows(flat)]
+            found = {name: torch.stack([part[name] for part in parts]) for name in weights}
+    return {name: terms.unflatten(0, x.shape[:2]) for name, terms in found.items()}
+
+
+def _rows(flat: tuple[Tensor, State, State]) -> Iterator[tuple[Tensor, State, State]]:
+    """Each row of x (N, F) and of two states (N, ...)."""
+    x, *states = flat
+    for row in range(len(x)):
+        state, v = ({name: part[row] for name, part in of.items()} for of in states)
+        yield x[row], state, v
+
+
+def _numbers(weights: State) -> int:
+    return max(1, sum(weight.numel() for weight in weights.values()))

@@ -18,10 +18,10 @@ from statland.gradients.probe import (
     leading,
     measure,
     probe_batch,
-    taught_weights,
+    weight_contributions,
 )
 from statland.gradients.spectrum import linear_decay
-from statland.gradients.verdict import verdict
+from statland.gradients.words import verdict
 from statland.models.base import SequenceModel
 from statland.records.files import read_flow
 from statland.records.recorder import Recorder
@@ -138,7 +138,7 @@ class GradientWatch:
         if exponents is not None:
             values = {"profile_summary/lyapunov_max": exponents[0].item()}
             self.recorder.scalars(step, values)
-        taught = taught_weights(self.model, self.batch, self.last_flow)
+        taught = weight_contributions(self.model, self.batch, self.last_flow)
         if taught is not None:
             self.gradient[when]["log10_dp_dw"] = taught.dependence
             self.last.profiles[WEIGHTS] = taught.profile  # which the figure shows too
