@@ -1,94 +1,21 @@
-"""Recurrences from elsewhere, seen through the contract of base.py so that they can be measured.
+"""Recurrences from elsewhere, in the form of base.py so that they can be measured.
 
-B companies, F features a day, H hidden units, S state size, L layers.
+B companies, F features a day, H hidden units, L layers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
-from statland.models.activation import tanh
-from statland.models.base import RecurrentModel
+from statland.models.base import Layer, RecurrentModel, State
 from statland.models.gru import gru_day
 from statland.models.lstm import lstm_day
-from statland.models.stacked import last_layer
+from statland.models.rnn_cell import rnn_day
+from statland.models.stacked import NAMES, stack_layers, step_layers
 
-State = Tensor | tuple[Tensor, ...]
-
-
-def one_day(
-    mode: str, x_t: Tensor, before: tuple[Tensor, ...], weights: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
-    """One layer's day by the equations of nn.RNN, nn.LSTM and nn.GRU: (h,) or (h, c), each (B, H).
-
-    torch.rnn_tanh_cell and its like give the same values, but slopes that cancel.
-    """
-    weight_ih, weight_hh, *biases = weights
-    bias_ih, bias_hh = biases or (None, None)
-    h, *c = before
-    from_x, from_h = linear(x_t, weight_ih, bias_ih), linear(h, weight_hh, bias_hh)
-    if mode == "LSTM":
-        return lstm_day(from_x + from_h, *c)[:2]
-    if mode == "GRU":
-        return gru_day(from_x, from_h, h)[:1]
-    return (tanh(from_x + from_h) if mode == "RNN_TANH" else torch.relu(from_x + from_h),)
-
-
-class Bare(RecurrentModel):
-    """An nn.RNN, nn.LSTM or nn.GRU, its own weights stepped a day at a time.
-
-    The prediction is the top layer's hidden state: K = H. Raises ValueError for what has no one
-    state to step: a bidirectional or projected module.
-    """
-
-    def __init__(self, module: nn.RNNBase) -> None:
-        super().__init__()
-        if module.bidirectional or module.proj_size:
-            raise ValueError(f"{module} is bidirectional or projected: it has no one state to step")
-        self.recurrence = module
-        self.parts = ("h", "c") if module.mode == "LSTM" else ("h",)
-        self.state_size = len(self.parts) * module.num_layers * module.hidden_size
-
-    def initial_state(self, batch_size: int) -> Tensor:
-        """Zeros (B, S)."""
-        return next(self.recurrence.parameters()).new_zeros(batch_size, self.state_size)
-
-    def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
-        """One day: (B, F), (B, S) -> (B, S)."""
-        count = self.recurrence.num_layers
-        layers = zip(*(p.chunk(count, 1) for p in self.split(state)), strict=True)
-        below, after = x_t, []
-        for before, weights in zip(layers, self.recurrence.all_weights, strict=True):
-            after.append(one_day(self.recurrence.mode, below, before, weights))
-            below = after[-1][0]
-        return torch.cat([layer for part in zip(*after, strict=True) for layer in part], dim=1)
-
-    def readout(self, state: Tensor) -> Tensor:
-        """The top hidden state (B, H)."""
-        return last_layer(self.split(state)[0], self.recurrence.hidden_size)
-
-
-class CellByEquations(nn.Module):
-    """The step of an nn.RNNCell, nn.LSTMCell or nn.GRUCell, written as equations."""
-
-    def __init__(self, cell: nn.RNNCellBase) -> None:
-        super().__init__()
-        self.cell = cell
-        if isinstance(cell, nn.RNNCell):
-            self.mode = f"RNN_{cell.nonlinearity.upper()}"
-        else:
-            self.mode = "LSTM" if isinstance(cell, nn.LSTMCell) else "GRU"
-
-    def forward(self, x_t: Tensor, state: State) -> State:
-        """x_t (B, F) and h, or (h, c), each (B, H), to the same a day later."""
-        w = self.cell
-        weights = [p for p in (w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh) if p is not None]
-        if isinstance(state, tuple):
-            return one_day(self.mode, x_t, state, weights)
-        return one_day(self.mode, x_t, (state,), weights)[0]
+Tensors = Tensor | tuple[Tensor, ...]  # a state in the form that a step takes
 
 
 class Recurrence(RecurrentModel):
@@ -98,72 +25,110 @@ class Recurrence(RecurrentModel):
         Recurrence(step, lambda s: s[0], (torch.zeros(64), torch.zeros(64)))
 
     `initial` is one company's state before its first day, without a batch dimension: a tensor or a
-    tuple of tensors, of any shapes; `step` gets and returns (B, ...) in that form, and `readout`
-    maps it to predictions (B, K); by default the prediction is the state, of a tuple its first.
-    A tuple's tensors become the parts "0", "1", ... of the flow, or what `parts` calls them.
-    Measurements run in float64: parameters of modules are converted; a plain function has to take
-    float64 itself. A slope is what autograd makes of `step`: behind its own torch.tanh it is 0 from
-    a = 19 on; statland.models.activation has a tanh and a sigmoid whose slopes are right. Of an
-    nn.RNNCell, nn.LSTMCell or nn.GRUCell they are right as it comes.
+    tuple of tensors, of any shapes. `step` takes and returns (B, ...) in that form, and `readout`
+    maps it to predictions (B, K); by default the prediction is the state, of a tuple its first
+    tensor. The flow names a tuple's tensors "0", "1", ..., or as `parts` does.
+
+    Measurements run in float64: parameters of modules are converted, while a plain function has to
+    take float64 itself. The slopes are those of autograd through `step`: behind torch.tanh they
+    are 0 from a = 19 on, behind the functions of statland.models.activation they are right. An
+    nn.RNNCell, nn.LSTMCell or nn.GRUCell is stepped by its equations, with the right slopes.
     """
 
     def __init__(
         self,
-        step: Callable[[Tensor, Any], State],
+        step: Callable[[Tensor, Any], Tensors],
         readout: Callable[[Any], Tensor] | None = None,
-        initial: State = (),
+        initial: Tensors = (),
         parts: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
-        self.step = CellByEquations(step) if isinstance(step, nn.RNNCellBase) else step
-        self.read = readout
+        self.step = ByEquations(step) if isinstance(step, nn.RNNCellBase) else step
+        self.read = readout or _first
         self.is_tuple = isinstance(initial, tuple)
-        tensors = initial if isinstance(initial, tuple) else (initial,)
-        if not tensors:
+        starts = _tuple(initial)
+        if not starts:
             raise ValueError("initial is (); allowed: a tensor, or a tuple of tensors")
-        self.shapes = [tensor.shape for tensor in tensors]
-        self.sizes = [tensor.numel() for tensor in tensors]
-        self.state_size = sum(self.sizes)
-        self.register_buffer("initial", torch.cat([tensor.flatten() for tensor in tensors]))
-        self.parts = parts or tuple(map(str, range(len(tensors))))
-        if len(self.parts) != len(tensors):
-            raise ValueError(f"parts names {len(self.parts)} of {len(tensors)} tensors")
+        self.parts = parts or tuple(map(str, range(len(starts))))
+        if len(self.parts) != len(starts):
+            raise ValueError(f"parts has {len(self.parts)} names for {len(starts)} tensors")
+        for index, start in enumerate(starts):
+            self.register_buffer(f"initial_{index}", start)
 
-    def initial_state(self, batch_size: int) -> Tensor:
-        """The initial state of every company (B, S)."""
-        start = self.get_buffer("initial")
-        return start.expand(batch_size, -1)
+    def initial_state(self, batch_size: int) -> State:
+        """Return the initial state of every company."""
+        starts = [self.get_buffer(f"initial_{index}") for index in range(len(self.parts))]
+        expanded = (start.expand(batch_size, *start.shape) for start in starts)
+        return dict(zip(self.parts, expanded, strict=True))
 
-    def split(self, state: Tensor) -> tuple[Tensor, ...]:
-        """The tuple's tensors, flat: (..., size) each."""
-        return state.split(self.sizes, dim=-1)
+    def cell(self, x_t: Tensor, state: State) -> State:
+        """Step by a day."""
+        return dict(zip(self.parts, _tuple(self.step(x_t, self._tensors(state))), strict=True))
 
-    def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
-        """One day: (B, F), (B, S) -> (B, S)."""
-        after = self.step(x_t, self._unpacked(state))
-        tensors = after if isinstance(after, tuple) else (after,)
-        return torch.cat([tensor.reshape(len(x_t), -1) for tensor in tensors], dim=1)
+    def readout(self, state: State) -> Tensor:
+        """Return the prediction (B, K) of a state."""
+        return self.read(self._tensors(state))
 
-    def readout(self, state: Tensor) -> Tensor:
-        """The prediction (B, K) of a state (B, S)."""
-        unpacked = self._unpacked(state)
-        if self.read is None:
-            first = unpacked[0] if isinstance(unpacked, tuple) else unpacked
-            return first.reshape(len(state), -1)
-        return self.read(unpacked)
-
-    def _unpacked(self, state: Tensor) -> State:
-        """A state (B, S) in the form that `step` takes."""
-        tensors = tuple(
-            part.reshape(-1, *shape)
-            for part, shape in zip(self.split(state), self.shapes, strict=True)
-        )
+    def _tensors(self, state: State) -> Tensors:
+        tensors = tuple(state[name] for name in self.parts)
         return tensors if self.is_tuple else tensors[0]
 
 
-def stepped_cell(cell: nn.RNNCellBase) -> Recurrence:
-    """An nn.RNNCell, nn.GRUCell or nn.LSTMCell; the prediction is its hidden state: K = H."""
-    zeros = cell.weight_hh.new_zeros(cell.hidden_size)
-    if isinstance(cell, nn.LSTMCell):
-        return Recurrence(cell, initial=(zeros, zeros), parts=("h", "c"))
-    return Recurrence(cell, initial=zeros, parts=("h",))
+class ByEquations(nn.Module):
+    """The step of an nn.RNN, nn.LSTM or nn.GRU, or of one of their cells, by the models' equations.
+
+    PyTorch's own kernels give the same values, but slopes of 0 behind saturated units.
+    """
+
+    def __init__(self, module: nn.RNNBase | nn.RNNCellBase) -> None:
+        super().__init__()
+        self.module = module
+        self.day: Callable[[Layer, Tensor, State], State] = gru_day
+        if isinstance(module, nn.LSTM | nn.LSTMCell):
+            self.day = lstm_day
+        elif isinstance(module, nn.RNN | nn.RNNCell):
+            self.day = partial(rnn_day, module.nonlinearity)
+
+    def forward(self, x_t: Tensor, state: Tensors) -> Tensors:
+        """Map x_t (B, F) and h or (h, c), (B, L, H) or of a cell (B, H) each, to the day after."""
+        tensors = _tuple(state)
+        layered = (tensor if tensor.ndim == 3 else tensor[:, None] for tensor in tensors)
+        before = dict(zip("hc", layered, strict=False))
+        days = step_layers(lambda index, *rest: self.day(self._layer(index), *rest), x_t, before)
+        after = tuple(t.view_as(tensors[0]) for t in stack_layers(days, before).values())
+        return after if isinstance(state, tuple) else after[0]
+
+    def _layer(self, index: int) -> Layer:
+        """Return one layer's parameters; a bias that the module lacks is None."""
+        suffix = f"_l{index}" if isinstance(self.module, nn.RNNBase) else ""
+        weights = (getattr(self.module, f"{name}{suffix}", None) for name in NAMES)
+        return Layer._make((*weights, ()))
+
+
+def stepped(module: nn.RNNBase | nn.RNNCellBase) -> Recurrence:
+    """Return an nn.RNN, nn.LSTM or nn.GRU, or one of their cells, as a model with a state.
+
+    It predicts its (top layer's) hidden state: K = H. Raises ValueError for a bidirectional or
+    projected module, which has no single state to step.
+    """
+    shape: tuple[int, ...] = (module.hidden_size,)
+    if isinstance(module, nn.RNNBase):
+        if module.bidirectional or module.proj_size:
+            raise ValueError(f"{module} is bidirectional or projected: it has no single state")
+        shape = (module.num_layers, module.hidden_size)
+    parts = ("h", "c") if isinstance(module, nn.LSTM | nn.LSTMCell) else ("h",)
+    initial = tuple(next(module.parameters()).new_zeros(shape) for _ in parts)
+    return Recurrence(ByEquations(module), partial(_top, module.hidden_size), initial, parts)
+
+
+def _top(hidden_size: int, state: tuple[Tensor, ...]) -> Tensor:
+    return _first(state)[:, -hidden_size:]
+
+
+def _first(state: Tensors) -> Tensor:
+    first = _tuple(state)[0]
+    return first.reshape(len(first), -1)
+
+
+def _tuple(tensors: Tensors) -> tuple[Tensor, ...]:
+    return tensors if isinstance(tensors, tuple) else (tensors,)

@@ -1,6 +1,6 @@
 """The gated delta rule: a matrix that stores values under keys, day by day and all days at once.
 
-N histories or heads of such, T days, D numbers a key and a value have.
+N histories, of one head each, T days, keys and values of D numbers.
 
     S_t = alpha_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T,  o_t = S_t q_t
 
@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# Days that `read_all_days` takes at once: fewer are more steps, more are larger triangles. Of 8,
-# 16, 32 and 64 the fastest on a processor, at 200 and 1000 days, keys of 8 and of 16 numbers.
+# Days that `read_all_days` takes at once: the fastest of 8, 16, 32 and 64 on a processor, at 200
+# and 1000 days, with keys of 8 and of 16 numbers.
 CHUNK = 16
 
 
 class Entry(NamedTuple):
-    """What one day, or each of several, does to the matrix and asks of it."""
+    """What one day, or each of several, stores in the matrix and looks up."""
 
     q: Tensor  # (..., D) what is looked up, of norm 1
     k: Tensor  # (..., D) the key under which is stored, of norm 1
@@ -30,39 +30,22 @@ class Entry(NamedTuple):
     beta: Tensor  # (...) how much is replaced of what is stored under k
 
     def on(self, day: int) -> "Entry":
-        """That of one day of several."""
+        """Return the entry of one day of several."""
         return Entry(*(values[day] for values in self))
 
 
 def store(S: Tensor, x: Entry) -> Tensor:
-    """One day: S_{t-1} (..., D, D) to S_t."""
+    """Map S_{t-1} (..., D, D) to S_t."""
     P = x.log_alpha.exp()[..., None, None] * S
     u = x.beta[..., None] * (x.v - times(P, x.k))
     return P + outer(u, x.k)
 
 
-def pull_store(S: Tensor, x: Entry, at_S: Tensor) -> tuple[Tensor, Entry]:
-    """Of gradients dS at S_t (..., D, D) those at S_{t-1}, and at the entry but for q (zeros).
-
-    du = dS k,  dk = dS^T u - beta P^T du,  dv = beta du,  dbeta = du (v - P k)
-    dP = dS - beta du k^T,  dS_{t-1} = alpha dP,  dlog(alpha) = the sum of dP * P
-    """
-    alpha, beta = x.log_alpha.exp()[..., None, None], x.beta[..., None]
-    P = alpha * S
-    error = x.v - times(P, x.k)
-    at_u = times(at_S, x.k)
-    at_v = beta * at_u
-    at_P = at_S - outer(at_v, x.k)
-    at_k = times(at_S.mT, beta * error) - times(P.mT, at_v)
-    at_log_alpha, at_beta = (at_P * P).sum((-2, -1)), (at_u * error).sum(-1)
-    return alpha * at_P, Entry(torch.zeros_like(at_k), at_k, at_v, at_log_alpha, at_beta)
-
-
 def read_all_days(x: Entry) -> Tensor:
-    """o_t of all days (N, T, D), of an entry (N, T, D) and (N, T), from an empty matrix.
+    """Return o_t of all days (N, T, D), from entries (N, T, ...) and an empty matrix.
 
-    A chunk of days at a time. With G_ti the product of alpha from day i + 1 to t, g_t that from the
-    start of the chunk, and S the matrix before it,
+    One chunk of days at a time. With G_ti the product of alpha from day i + 1 to t, g_t that from
+    the start of the chunk, and S the matrix before it,
 
         u_t + beta_t sum_{i<t} G_ti (k_t k_i) u_i = beta_t (v_t - g_t S k_t)
         o_t = g_t S q_t + sum_{i<=t} G_ti (q_t k_i) u_i
@@ -93,7 +76,7 @@ def read_all_days(x: Entry) -> Tensor:
 
 
 def in_chunks(values: Tensor) -> Tensor:
-    """(N, T, ...) to (N, T / C, C, ...); days of zeros at the end, which keep and store nothing."""
+    """Map (N, T, ...) to (N, T / C, C, ...), padded at the end by days of zeros."""
     days = values.shape[1]
     chunk = min(CHUNK, days)
     missing = -days % chunk
@@ -102,10 +85,10 @@ def in_chunks(values: Tensor) -> Tensor:
 
 
 def times(matrices: Tensor, vectors: Tensor) -> Tensor:
-    """M v of M (..., D, D) and v (..., D)."""
+    """Return M v of M (..., D, D) and v (..., D)."""
     return (matrices @ vectors[..., None])[..., 0]
 
 
 def outer(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T (..., D, D) of a and b (..., D)."""
+    """Return a b^T (..., D, D) of a and b (..., D)."""
     return a[..., :, None] * b[..., None, :]

@@ -1,22 +1,21 @@
 """The recurrent network written by hand: first as an equation, then fast.
 
-B companies, T days, F features a day, K outputs, H hidden units, S state size, L layers.
+B companies, T days, F features a day, K outputs, H hidden units, L layers.
 U is weight_ih (H, F), W is weight_hh (H, H), b is bias_ih + bias_hh (H,).
 """
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
-from statland.models.activation import modrelu, modrelu_, tanh, tanh_slope
-from statland.models.base import Pullback, check_sizes
-from statland.models.stacked import Init, StackedModel, side_by_side
-from statland.settings import choice
+from statland.models.activation import modrelu, modrelu_, tanh
+from statland.models.base import Layer, State
+from statland.models.stacked import Init, StackedModel, from_h, from_x
+from statland.settings import Count, Size
 
 # nonlinearity -> (f, f applied in place, f' written in terms of h = f(a); None where it is 1)
 NONLINEARITIES: dict[str, tuple[Callable, Callable, Callable | None]] = {
@@ -24,14 +23,6 @@ NONLINEARITIES: dict[str, tuple[Callable, Callable, Callable | None]] = {
     "relu": (torch.relu, torch.relu_, lambda h: (h > 0).to(h.dtype)),
     "identity": (lambda a: a, lambda a: a, None),
     "modrelu": (modrelu, modrelu_, lambda h: (h != 0).to(h.dtype)),
-}
-
-# f' by the pre-activation, as the flow needs it: near h = 1 it cannot be told from h any more.
-SLOPES: dict[str, Callable[..., Tensor]] = {
-    "tanh": tanh_slope,
-    "relu": lambda a: (a > 0).to(a.dtype),
-    "identity": torch.ones_like,
-    "modrelu": lambda a, c: (a.abs() + c > 0).to(a.dtype),
 }
 
 # Days are swept back a block at a time, so that a block's gradients stay in the processor's cache
@@ -164,87 +155,70 @@ class HandWrittenRNN(nn.Module):
                 getattr(self, f"bias_ih_l{layer}") + getattr(self, f"bias_hh_l{layer}"),
                 self.nonlinearity,
                 lengths if layer == self.num_layers - 1 else None,
+                *self.own_bias(layer),
             )
         return x
 
+    def own_bias(self, layer: int) -> tuple[Tensor, ...]:
+        """Return the bias c (H,) of a layer's modReLU; () for the other nonlinearities."""
+        return (getattr(self, f"bias_modrelu_l{layer}"),) if self.nonlinearity == "modrelu" else ()
 
-class RNNCell(StackedModel):
-    """The hand-written recurrent network.
 
-    h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), J. Elman, "Finding structure in time",
-    Cognitive Science 14 (1990), in the form of torch.nn.RNN.
+class ElmanModel(StackedModel):
+    """Layers h_t = f(U x_t + b_ih + W h_{t-1} + b_hh), in the form of torch.nn.RNN.
 
-    `forward` takes the fast path, which refuses a second derivative; unrolling `cell` gives the
-    same numbers and can be differentiated as often as you like.
+    J. Elman, "Finding structure in time", Cognitive Science 14 (1990).
     """
 
-    nonlinearities: tuple[str, ...] = ("tanh", "relu", "identity")
+    def __init__(
+        self,
+        recurrence: nn.Module,
+        hidden_size: int,
+        num_layers: int,
+        nonlinearity: str,
+        output_size: int,
+        init: Init,
+    ) -> None:
+        self.nonlinearity = nonlinearity
+        super().__init__(recurrence, hidden_size, num_layers, output_size, init)
+
+    def day(self, index: int, x_t: Tensor, before: State) -> State:
+        """Step one layer by a day."""
+        return rnn_day(self.nonlinearity, self.layer(index), x_t, before)
+
+    @property
+    def linear_recurrence(self) -> Tensor | None:
+        """W (H, H) where dh_t/dh_{t-1} is W while all units are active, else None."""
+        is_linear = self.num_layers == 1 and self.nonlinearity != "tanh"
+        return self.layer(0).weight_hh.detach() if is_linear else None
+
+
+def rnn_day(nonlinearity: str, layer: Layer, x_t: Tensor, before: State) -> State:
+    """Step one layer of an nn.RNN by a day; all tensors are (B, H)."""
+    a = from_x(layer, x_t) + from_h(layer, before["h"])
+    h = NONLINEARITIES[nonlinearity][0](a)
+    return {"h": h} if nonlinearity == "identity" else {"h": h, nonlinearity: a}
+
+
+class RNNCell(ElmanModel):
+    """The hand-written recurrent network.
+
+    `forward` takes the fast path, which refuses a second derivative; unrolling `cell` gives the
+    same numbers and can be differentiated any number of times.
+    """
 
     def __init__(
         self,
         input_size: int,
         output_size: int,
-        hidden_size: int,
-        num_layers: int,
-        nonlinearity: str,
+        hidden_size: Size,
+        num_layers: Count,
+        nonlinearity: Literal["tanh", "relu", "identity"],
         init: Init,
     ) -> None:
-        check_sizes(hidden_size, num_layers)
-        choice("model.nonlinearity", nonlinearity, self.nonlinearities)
-        recurrence = self.build(input_size, hidden_size, num_layers, nonlinearity)
-        self.nonlinearity = nonlinearity
-        super().__init__(recurrence, hidden_size, num_layers, output_size, init)
-
-    @staticmethod
-    def build(input_size: int, hidden_size: int, num_layers: int, nonlinearity: str) -> nn.Module:
-        """The module that holds the weights and runs all days."""
-        return HandWrittenRNN(input_size, hidden_size, num_layers, nonlinearity)
-
-    def own_bias(self, index: int) -> tuple[Tensor, ...]:
-        """The bias c (H,) that a layer's nonlinearity has of its own: here none has."""
-        return ()
-
-    def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
-        """One day, written as the equation: (B, F), (B, S) -> (B, S)."""
-        return side_by_side([h for _, h in self._layers(x_t, state)])
-
-    def activations(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
-        """The units' pre-activations under the name of the nonlinearity: (N, L * H)."""
-        if self.nonlinearity == "identity":
-            return {}
-        return {self.nonlinearity: side_by_side([a for a, _ in self._layers(x, state)])}
-
-    def pullback(self, x: Tensor, before: Tensor) -> Pullback:
-        """The backward equations of `Unroll` for single days, the slopes of all days at once."""
-        slope_of, days = SLOPES[self.nonlinearity], self._layers(x, before)
-        slopes = [slope_of(a, *self.own_bias(index)) for index, (a, _) in enumerate(days)]
-        layers = list(zip(slopes, self.layers(), strict=True))[::-1]
-
-        def pull(day: int, v: Tensor) -> tuple[Tensor, Tensor]:
-            found, from_above = [], torch.zeros(())
-            for (slope, w), at_h in zip(layers, v.chunk(len(layers), dim=-1)[::-1], strict=True):
-                delta = slope[day] * (at_h + from_above)
-                found.append(delta @ w.weight_hh)
-                from_above = delta @ w.weight_ih
-            return side_by_side(found[::-1]), from_above
-
-        return pull
-
-    def _layers(self, x_t: Tensor, state: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """One day, layer by layer from the bottom: the pre-activation a, and h = f(a)."""
-        f = NONLINEARITIES[self.nonlinearity][0]
-        h = x_t
-        for index, before in enumerate(state.chunk(self.num_layers, dim=-1)):
-            w = self.layer(index)
-            a = linear(h, w.weight_ih, w.bias_ih) + linear(before, w.weight_hh, w.bias_hh)
-            h = f(a, *self.own_bias(index))
-            yield a, h
-
-    def linear_recurrence(self) -> Tensor | None:
-        """W, where one layer of units is active whose slope then is 1: all but tanh."""
-        is_linear = self.num_layers == 1 and self.nonlinearity != "tanh"
-        return self.layer(0).weight_hh.detach() if is_linear else None
+        recurrence = HandWrittenRNN(input_size, hidden_size, num_layers, nonlinearity)
+        super().__init__(recurrence, hidden_size, num_layers, nonlinearity, output_size, init)
 
     def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The top hidden state (B, H) after each company's own last day."""
+        """Return the top hidden state (B, H) after each company's own last day."""
         return self.recurrence(x.transpose(0, 1), lengths)

@@ -3,12 +3,14 @@
 B companies, T days, F features a day, K outputs, H hidden units, A heads, D = H / A.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from statland.models.base import SequenceModel, at_last_day, check_weights
-from statland.settings import SettingError, integer, number
+from statland.models.base import SequenceModel, at_last_day
+from statland.settings import Count, Range, SettingError
 
 # The longest wave of the rotations is 2 pi times this many days, the shortest 2 pi.
 BASE = 10_000.0
@@ -18,7 +20,7 @@ def rotated(vectors: Tensor, first_day: int = 0) -> Tensor:
     """Turn the vectors (..., T, D) of the days first_day, first_day + 1, ... by their days.
 
     The plane of the coordinates i and i + D/2 is turned by day * BASE^(-2i/D), so that the product
-    of two days' vectors depends on the days between them and not on the days themselves.
+    of two days' vectors depends only on the number of days between them.
     J. Su, Y. Lu, S. Pan, A. Murtadha, B. Wen and Y. Liu, "RoFormer: enhanced transformer with
     rotary position embedding", arXiv:2104.09864 (2021).
     """
@@ -32,7 +34,7 @@ def rotated(vectors: Tensor, first_day: int = 0) -> Tensor:
 
 
 class Attention(nn.Module):
-    """softmax(q k^T / sqrt(D)) v in each head, q and k turned by their days; no day sees later."""
+    """softmax(q k^T / sqrt(D)) v by head, over the days so far; q and k turned by their days."""
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
@@ -50,7 +52,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """h + attention(norm(h)), then h + feedforward(norm(h)), with dropout of what is added."""
+    """h + attention(norm(h)), then h + feedforward(norm(h)), with dropout of the second terms."""
 
     def __init__(self, hidden_size: int, num_heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
@@ -74,25 +76,27 @@ class Transformer(SequenceModel):
     h^0_t = W x_t + b,  h^{l+1} = block_l(h^l),  the prediction is C norm(h^L_T) + d
 
     A. Vaswani et al., "Attention is all you need", NeurIPS 2017: multi-head attention, a ReLU
-    feedforward layer, dropout of what each sublayer adds. The norm stands before each sublayer,
-    as in R. Xiong et al., "On layer normalization in the transformer architecture", ICML 2020, and
-    positions are rotations of queries and keys (see `rotated`), which make up for the one thing
-    that attention does not see: how many days lie between two.
+    feedforward layer, dropout of each sublayer's output. The norm stands before each sublayer, as
+    in R. Xiong et al., "On layer normalization in the transformer architecture", ICML 2020.
+    Positions are rotations of queries and keys, see `rotated`.
     """
 
     def __init__(
         self,
         input_size: int,
         output_size: int,
-        hidden_size: int,
-        num_layers: int,
-        num_heads: int,
-        feedforward: int,
-        dropout: float,
+        hidden_size: Annotated[int, Range(2, 2**14)],
+        num_layers: Count,
+        num_heads: Annotated[int, Range(1, 2**10)],
+        feedforward: Annotated[int, Range(1, 2**16)],
+        dropout: Annotated[float, Range(0, below=1)],
     ) -> None:
+        if hidden_size % (2 * num_heads):  # a rotation turns pairs of units
+            raise SettingError(
+                f"model.num_heads is {num_heads} with model.hidden_size {hidden_size}; allowed: "
+                f"a hidden size that is a multiple of {2 * num_heads}, twice the heads"
+            )
         super().__init__()
-        check_settings(hidden_size, num_layers, num_heads, feedforward)
-        number("model.dropout", dropout, 0, below=1)
         self.embedding = nn.Linear(input_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -102,33 +106,12 @@ class Transformer(SequenceModel):
         self.output = nn.Linear(hidden_size, output_size)
 
     def forward(self, x: Tensor, lengths: Tensor, first_day: int = 0) -> Tensor:
-        """Predictions (B, K) from x (B, T, F): those of each company's own last day.
+        """Return predictions (B, K), those of each company's own last day, from x (B, T, F).
 
-        first_day is the number of the first day. Only days between days count, so it changes
-        nothing beyond rounding.
+        first_day is the number of the first day. It changes nothing beyond rounding, since only
+        the number of days between two days counts.
         """
         h = self.dropout(self.embedding(x))
         for block in self.blocks:
             h = block(h, first_day)
         return self.output(self.norm(at_last_day(h.transpose(0, 1), lengths)))
-
-
-def check_settings(hidden_size: int, num_layers: int, num_heads: int, feedforward: int) -> None:
-    """Raise SettingError where a transformer of these sizes cannot be."""
-    integer("model.hidden_size", hidden_size, 2, 2**14)
-    integer("model.num_layers", num_layers, 1, 1000)
-    integer("model.num_heads", num_heads, 1)
-    integer("model.feedforward", feedforward, 1, 2**17)
-    # A rotation turns a plane, so a head has an even number of units.
-    if hidden_size % (2 * num_heads):
-        allowed = [str(n) for n in range(1, hidden_size // 2 + 1) if hidden_size % (2 * n) == 0]
-        raise SettingError(
-            f"model.num_heads is {num_heads} of model.hidden_size {hidden_size}; allowed: heads "
-            f"of an even number of units, "
-            + (f"so {', '.join(allowed)}" if allowed else "so an even model.hidden_size")
-        )
-    check_weights(
-        f"model.num_layers {num_layers} of model.hidden_size {hidden_size} and model.feedforward "
-        f"{feedforward} are",
-        num_layers * hidden_size * (4 * hidden_size + 2 * feedforward),
-    )
