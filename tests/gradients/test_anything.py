@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from statland import gradients
 from statland.gradients import Flow, Recurrence, gradient_flow, weight_flow
-from statland.models.bare import State
 
 B, T, F, H, K = 3, 7, 2, 4, 3
 
+State = Tensor | tuple[Tensor, ...]
 Step = Callable[[Tensor, State], State]
 
 
@@ -169,7 +169,9 @@ def test_the_parts_of_a_state_have_names() -> None:
     assert set(gradient_flow(named, x, loss=squared(y)).log10) == {"state", "matrix", "count", "x"}
     for wrong, words in {
         lambda: Recurrence(leaky): "initial is (); allowed: a tensor, or a tuple of tensors",
-        lambda: Recurrence(leaky, None, torch.zeros(H), ("a", "b")): "parts names 2 of 1 tensors",
+        lambda: Recurrence(
+            leaky, None, torch.zeros(H), ("a", "b")
+        ): "parts has 2 names for 1 tensors",
     }.items():
         with pytest.raises(ValueError, match=re.escape(words)):
             wrong()
@@ -291,7 +293,7 @@ def test_the_examples_of_the_docstrings_run() -> None:
     assert flow.log10_error.isfinite().all()
     for code in examples(weight_flow.__doc__ or ""):
         exec(code, names)
-    assert names["taught"].log10["weight_hh_l0"].shape == names["taught"].together.shape == (5, 12)
+    assert names["added"].log10["weight_hh_l0"].shape == names["added"].together.shape == (5, 12)
     (code,) = examples(Recurrence.__doc__ or "")
     for line in code.splitlines():
         made = eval(line, names)

@@ -99,11 +99,13 @@ def test_the_measured_days_sum_to_the_sensitivity(l: float, days: int) -> None: 
     x[:, 0] = 1
     model = Recurrence(Linear(l), initial=torch.zeros(1, dtype=torch.float64))
     flow = gradient_flow(model, x, ages)
-    weighs = torch.zeros(days, dtype=torch.float64)
-    for company, day, added in contributions(model, x, flow, ages):
-        (terms,) = added["step.l"]
-        size = 10 ** flow.log10["state"][company, ages[company] - 1 - day]
-        weighs.index_add_(0, company, terms * size)
+    before = {name: states[:-1].transpose(0, 1) for name, states in flow.states.items()}
+    v = {name: values.transpose(0, 1) for name, values in flow.directions.items()}
+    terms = contributions(model, dict(model.named_parameters()), x, before, v)["step.l"]
+    day = torch.arange(days)
+    traded = day < ages[:, None]
+    sizes = 10 ** flow.log10["state"].gather(1, (ages[:, None] - 1 - day).clamp(min=0))
+    weighs = (terms * sizes).where(traded, 0).sum(1).detach()
     expected = (ages - 1) * l ** (ages.double() - 2)
     torch.testing.assert_close(weighs, expected, rtol=1e-9, atol=1e-14)
     apart = (ages[:, None] - ages).abs().double()
@@ -130,11 +132,11 @@ def test_the_preset_measures_the_closed_form(l: float, rho: float) -> None:  # n
     )
     assert isinstance(model, RecurrentModel)
     x, lengths, _ = market.train_batch(0)
-    taught = weight_flow(model, x, lengths)
-    squares = 10 ** (2 * taught.summed["recurrence.weight_hh_l0"])
+    measured = weight_flow(model, x, lengths)
+    squares = 10 ** (2 * measured.summed["recurrence.weight_hh_l0"])
     within = 5 * squares.std().item() / len(squares) ** 0.5
     assert squares.mean().item() == pytest.approx(of_sensitivity(l, rho), abs=within)
     # The weight of the inputs, which is 1, is multiplied by inputs that add up to h.
-    by_input = 10 ** (2 * taught.summed["recurrence.weight_ih_l0"])
+    by_input = 10 ** (2 * measured.summed["recurrence.weight_ih_l0"])
     within = 5 * by_input.std().item() / len(by_input) ** 0.5
     assert by_input.mean().item() == pytest.approx(of_state(l, rho), abs=within)

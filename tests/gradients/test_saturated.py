@@ -7,12 +7,11 @@ import mpmath
 import pytest
 import torch
 from conftest import built
-from torch import Tensor, nn
+from torch import nn
 
 from statland.gradients import Recurrence, gradient_flow, profile
 from statland.gradients.activity import activity
 from statland.gradients.probe import measure, probe_batch
-from statland.models.base import unroll
 from statland.models.gru import GRU
 from statland.models.init import default
 from statland.models.lstm import LSTM
@@ -165,14 +164,12 @@ def test_the_mean_slope_of_saturated_units() -> None:
     model = filled(RNNCell(1, 1, 1, 1, "tanh", default), "RNN")
     assert isinstance(model, RNNCell)
     x, lengths = torch.tensor(DAYS).double().view(1, -1, 1), torch.tensor([5])
-    with torch.no_grad():
-        states = unroll(model, x)
+    flow = gradient_flow(model, x)
     [(u, w, b)] = ROWS["RNN"]
-    h: Tensor = torch.cat([torch.zeros(1), states.flatten()[:-1]])
-    a = u * x.flatten() + w * h + b
-    later = activity(model, x[:, 1:], lengths - 1, states[1:])
-    assert later["units/tanh_saturated"] >= 0.75
-    found = activity(model, x, lengths, states)["units/tanh_slope"]
+    a = u * x.flatten() + w * flow.states["h"][:-1].flatten() + b
+    later = {name: states[1:] for name, states in flow.states.items()}
+    assert activity(model, x[:, 1:], lengths - 1, later)["units/tanh_saturated"] >= 0.75
+    found = activity(model, x, lengths, flow.states)["units/tanh_slope"]
     assert found == pytest.approx((1 / a.cosh() ** 2).mean().item(), rel=1e-12)
 
 

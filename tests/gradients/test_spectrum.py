@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from conftest import built
-from torch import nn
+from torch import Tensor, nn
 
 from statland.gradients.activity import activity
 from statland.gradients.spectrum import (
@@ -14,7 +14,7 @@ from statland.gradients.spectrum import (
     lyapunov_spectrum,
     spectral_radius,
 )
-from statland.models.base import RecurrentModel, unroll
+from statland.models.base import RecurrentModel, State, unroll
 from statland.models.init import default
 from statland.models.lstm import LSTM
 from statland.models.rnn_cell import RNNCell
@@ -67,16 +67,23 @@ def test_lyapunov_exponents_sum_to_the_log_determinant(name: str, layers: int) -
     spectrum = lyapunov_spectrum(model, x)
     with torch.no_grad():
         states = unroll(model, x)
-    logs = []
+    start, logs = model.initial_state(1), []
     for company in range(2):
-        before = torch.cat([model.initial_state(1), states[:-1, company]])
         for day in range(12):
-            x_t = x[company, day].unsqueeze(0)
-            jacobian = torch.autograd.functional.jacobian(
-                lambda s, x_t=x_t: model.cell(x_t, s.unsqueeze(0)).squeeze(0), before[day]
-            )
-            logs.append(jacobian.det().abs().log())
-    assert spectrum.shape == (model.state_size,)
+            before = [
+                start[name][0] if day == 0 else days[day - 1, company]
+                for name, days in states.items()
+            ]
+
+            def step(flat: Tensor, x_t: Tensor = x[company, day, None]) -> Tensor:
+                parts = flat.split([part.numel() for part in before])
+                shaped = zip(states, parts, before, strict=True)
+                state = {name: part.view(1, *like.shape) for name, part, like in shaped}
+                return torch.cat([part.flatten() for part in model.cell(x_t, state).values()])
+
+            flat = torch.cat([part.flatten() for part in before])
+            logs.append(torch.autograd.functional.jacobian(step, flat).det().abs().log())
+    assert spectrum.shape == flat.shape
     assert spectrum.sum().item() == pytest.approx(torch.stack(logs).mean().item(), rel=1e-9)
 
 
@@ -133,11 +140,16 @@ def test_linear_decay() -> None:
     assert linear_decay(LSTM(1, 1, 4, 1, default)) is None
 
 
-def watched(model: RecurrentModel) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
+def watched(model: RecurrentModel) -> tuple[dict[str, float], Tensor, Tensor]:
     x, lengths = torch.rand(3, 7, 1), torch.tensor([7, 2, 5])
-    with torch.no_grad():
-        states = unroll(model, x)
-    return activity(model, x, lengths, states), x, lengths
+    return activity(model, x, lengths, states_of(model, x)), x, lengths
+
+
+@torch.no_grad()
+def states_of(model: RecurrentModel, x: Tensor) -> State:
+    """The states before the first day and after each day (T + 1, B, ...)."""
+    start, days = model.initial_state(len(x)), unroll(model, x)
+    return {name: torch.cat([start[name][None], days[name]]) for name in days}
 
 
 def test_activity_of_tanh_and_relu_units() -> None:
@@ -148,8 +160,7 @@ def test_activity_of_tanh_and_relu_units() -> None:
                 model.layer(index).weight_hh.mul_(4)
             model.layer(1).bias_ih[2] = -1000.0  # a dead unit, or one saturated for ever
         found, x, lengths = watched(model)
-        with torch.no_grad():
-            states = unroll(model, x)
+        states = states_of(model, x)["h"][1:].flatten(2)
         values = torch.cat([states[:age, b] for b, age in enumerate(lengths.tolist())]).double()
         if nonlinearity == "tanh":
             assert found == pytest.approx(
@@ -174,15 +185,16 @@ def test_activity_is_without_dropout() -> None:
     class Forgetful(RNNCell):
         """Its units are dropped in training, its inputs too."""
 
-        def activations(self, x: torch.Tensor, state: torch.Tensor) -> dict[str, torch.Tensor]:
-            kept = nn.functional.dropout(state, 0.5, self.training)
-            return super().activations(nn.functional.dropout(x, 0.5, self.training), kept)
+        def activations(self, x: Tensor, state: State) -> dict[str, Tensor]:
+            kept = nn.functional.dropout(state["h"], 0.5, self.training)
+            x = nn.functional.dropout(x, 0.5, self.training)
+            return super().activations(x, {"h": kept})
 
     plain = RNNCell(1, 1, 5, 1, "tanh", default)
     model = Forgetful(1, 1, 5, 1, "tanh", default)
     model.load_state_dict(plain.state_dict())
     x, lengths = torch.rand(3, 7, 1), torch.tensor([7, 2, 5])
-    states = unroll(plain, x).detach()
+    states = states_of(plain, x)
     assert activity(model.train(), x, lengths, states) == activity(plain, x, lengths, states)
     assert model.training
 

@@ -10,9 +10,9 @@ from conftest import applicable, built
 from torch import Tensor, nn
 
 from statland.gradients import Flow, Recurrence, WeightFlow, gradient_flow, weight_flow
-from statland.gradients.weights import contributions
-from statland.models.base import RecurrentModel, SequenceModel, at_last_day, unroll
-from statland.models.by_row import Factors, by_autograd, used_by_cell
+from statland.gradients.flow import frozen
+from statland.gradients.weights import contributions, weights_of_cell
+from statland.models.base import RecurrentModel, SequenceModel, State
 from statland.models.init import default
 from statland.models.rnn_cell import RNNCell
 
@@ -28,28 +28,22 @@ def data(lengths: Tensor = LENGTHS) -> tuple[Tensor, Tensor, Tensor]:
     return x, lengths, torch.randn(len(lengths), 1, dtype=torch.float64)
 
 
-def tensor_of(factors: Factors) -> Tensor:
-    """What each row adds (N, *shape)."""
-    if len(factors) == 1:
-        return factors[0]
-    delta, times = factors
-    outer = torch.einsum("nh,nf->nhf", delta.flatten(1), times.flatten(1))
-    return outer.view(len(delta), *delta.shape[1:], *times.shape[1:])
-
-
 def by_day(
     model: RecurrentModel, x: Tensor, lengths: Tensor, flow: Flow, sign: Tensor
 ) -> dict[str, Tensor]:
     """What each day adds to dl/dW, by weight: by company and lag (B, T, *shape)."""
-    found: dict[str, Tensor] = {}
-    for companies, days, added in contributions(model, x, flow, lengths):
-        lags = lengths[companies] - 1 - days
-        log10 = flow.log10["state"][companies, lags] + flow.log10_error[companies]
-        for name, factors in added.items():
-            tensors = tensor_of(factors)
-            size = (10**log10 * sign[companies]).view(-1, *[1] * (tensors.ndim - 1))
-            whole = torch.zeros(*x.shape[:2], *tensors.shape[1:], dtype=torch.float64)
-            found.setdefault(name, whole)[companies, lags] = tensors * size
+    model = frozen(model)
+    before = {name: states[:-1].transpose(0, 1) for name, states in flow.states.items()}
+    v = {name: values.transpose(0, 1) for name, values in flow.directions.items()}
+    weights = weights_of_cell(model, x[:, 0], {name: s[:, 0] for name, s in before.items()})
+    found = {}
+    for name, terms in contributions(model, weights, x, before, v).items():
+        by_lag = torch.zeros_like(terms)
+        for company, age in enumerate(lengths.tolist()):
+            by_lag[company, :age] = terms[company, :age].flip(0)
+        log10 = flow.log10["state"] + flow.log10_error[:, None]
+        size = (10**log10 * sign[:, None]).nan_to_num(0)
+        found[name] = by_lag * size.view(*size.shape, *[1] * (terms.ndim - 2))
     return found
 
 
@@ -76,21 +70,21 @@ def small(name: str, layers: int) -> SequenceModel:
     return built(*overrides).model.double().eval()
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("layers", [1, 3])
 def test_the_days_sum_to_the_gradient_by_autograd(model_name: str, layers: int) -> None:
     """Of each company's own loss, through the unrolled cell, of a ragged batch; and their norms."""
     model = small(model_name, layers)
     if not isinstance(model, RecurrentModel):
         pytest.skip("has no state")
     x, lengths, y = data()
-    taught = weight_flow(model, x, lengths, squared(y))
-    prediction = model.readout(at_last_day(unroll(model, x), lengths))
+    measured = weight_flow(model, x, lengths, squared(y))
+    prediction = model(x, lengths)
     losses, sign = squared(y)(prediction), (prediction - y).sign()[:, 0].detach()  # u is 1
     added = by_day(model, x, lengths, gradient_flow(model, x, lengths, squared(y)), sign)
     parameters = dict(model.named_parameters())
-    used = list(used_by_cell(model, x[:, 0], model.initial_state(len(x)).clone()))
+    used = [name for name in parameters if name not in of_readout(model, x)]
     assert {n for n in added if n in parameters} == {n for n in used if ".original" not in n}
-    assert set(taught.log10) == set(added)
+    assert set(measured.log10) == set(added)
     for company, age in enumerate(lengths.tolist()):
         gradients = torch.autograd.grad(
             losses[company], [parameters[name] for name in used], retain_graph=True
@@ -104,13 +98,13 @@ def test_the_days_sum_to_the_gradient_by_autograd(model_name: str, layers: int) 
                 W, original = weights_of(model)[name], original_of(name)
                 close(torch.autograd.grad(W, parameters[original], total)[0], expected[original])
             norms = days[company, :age].flatten(1).norm(dim=1)
-            found = 10 ** (taught.log10[name][company, :age] + taught.log10_error[company])
+            found = 10 ** (measured.log10[name][company, :age] + measured.log10_error[company])
             torch.testing.assert_close(found, norms, rtol=1e-10, atol=0)
-            assert taught.log10[name][company, age:].isnan().all()
-            found = 10 ** (taught.summed[name][company] + taught.log10_error[company])
+            assert measured.log10[name][company, age:].isnan().all()
+            found = 10 ** (measured.summed[name][company] + measured.log10_error[company])
             torch.testing.assert_close(found, total.norm(), rtol=1e-10, atol=0)
-        by_weight = torch.stack([log10[company, :age] for log10 in taught.log10.values()])
-        found = 10 ** taught.together[company, :age]
+        by_weight = torch.stack([log10[company, :age] for log10 in measured.log10.values()])
+        found = 10 ** measured.together[company, :age]
         torch.testing.assert_close(found, (10**by_weight).norm(dim=0), rtol=1e-10, atol=0)
 
 
@@ -119,33 +113,20 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-10)
 
 
-def test_the_fast_way_gives_the_numbers_of_autograd(recurrent: RecurrentModel) -> None:
-    """A model's own way, and vmap over all rows, against autograd through one row at a time."""
-    rows = 5
-    x, before, v = torch.randn(rows, 1), *torch.randn(2, rows, recurrent.state_size)
-    x, before, v = x.double(), before.double(), v.double()
-    fast = recurrent.weight_gradients(x, before, v)
-    slow = by_autograd(recurrent, x, before, v)
-    shared = set(fast) & set(slow)
-    assert shared
-    assert all(".original" in name for name in set(slow) - shared)
-    assert all(name in weights_of(recurrent) for name in fast)
-    for name in shared:
-        close(tensor_of(fast[name]), tensor_of(slow[name]))
-    parameters = dict(recurrent.named_parameters())
-    for row in range(rows):
-        after = recurrent.cell(x[row : row + 1], before[row : row + 1])
-        names = list(slow)
-        expected = torch.autograd.grad(after, [parameters[n] for n in names], v[row : row + 1])
-        for name, gradient in zip(names, expected, strict=True):
-            close(tensor_of(slow[name])[row], gradient)
+def of_readout(model: RecurrentModel, x: Tensor) -> set[str]:
+    """The parameters that `readout` alone uses: those in which no state has a gradient."""
+    state = model.cell(x[:, 0], model.initial_state(len(x)))
+    total = sum(part.sum() for part in state.values())
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    return {name for name, g in zip(parameters, gradients, strict=True) if g is None}
 
 
 def test_one_layer_and_one_company_by_hand() -> None:
     """||delta_t|| ||h_{t-1}||, delta_t swept back with h_t = tanh(a_t): 1 - h * h is its slope."""
     model = RNNCell(2, 1, 5, 1, "tanh", default).double()
     x = torch.randn(1, 12, 2, dtype=torch.float64)
-    taught = weight_flow(model, x)
+    measured = weight_flow(model, x)
     w = model.layer(0)
     with torch.no_grad():
         h = [torch.zeros(5, dtype=torch.float64)]
@@ -160,34 +141,32 @@ def test_one_layer_and_one_company_by_hand() -> None:
                 "weight_ih": delta.norm() * x[0, day - 1].norm(),
                 "bias_hh": delta.norm(),
             }.items():
-                found = 10 ** taught.log10[f"recurrence.{name}_l0"][0, lag]
+                found = 10 ** measured.log10[f"recurrence.{name}_l0"][0, lag]
                 torch.testing.assert_close(found, factor, rtol=1e-12, atol=0)
             v = w.weight_hh.T @ delta
-    assert taught.log10["recurrence.weight_hh_l0"][0, 11] == -math.inf  # h_0 is 0
-    assert taught.log10["recurrence.bias_hh_l0"][0, 11].isfinite()
+    assert measured.log10["recurrence.weight_hh_l0"][0, 11] == -math.inf  # h_0 is 0
+    assert measured.log10["recurrence.bias_hh_l0"][0, 11].isfinite()
 
 
 class Scalar(RecurrentModel):
     """h_t = w h_{t-1} + x_t, and the prediction is h."""
-
-    state_size = 1
 
     def __init__(self, w: float, start: float = 0.0) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.tensor(w, dtype=torch.float64))
         self.start = start
 
-    def initial_state(self, batch_size: int) -> Tensor:
-        """The same for all (B, 1)."""
-        return self.w.new_full((batch_size, 1), self.start)
+    def initial_state(self, batch_size: int) -> State:
+        """The same for all: h (B, 1)."""
+        return {"h": self.w.new_full((batch_size, 1), self.start)}
 
-    def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
+    def cell(self, x_t: Tensor, state: State) -> State:
         """One day."""
-        return self.w * state + x_t
+        return {"h": self.w * state["h"] + x_t}
 
-    def readout(self, state: Tensor) -> Tensor:
+    def readout(self, state: State) -> Tensor:
         """The state."""
-        return state
+        return state["h"]
 
 
 @pytest.mark.parametrize("w", [2.0, 1.5, -0.9, 0.5, 0.01])
@@ -198,24 +177,24 @@ def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
     float64 has no state so small, exact zeros.
     """
     days = 2000
-    taught = weight_flow(Scalar(w, 1.0), torch.zeros(1, days, 1))
+    measured = weight_flow(Scalar(w, 1.0), torch.zeros(1, days, 1))
     log10 = math.log10(abs(w))
     lags = torch.arange(days).double()
     states = (days - 1 - lags) * log10  # log10 of the state before the day
     known = states.abs() < 300
     expected = torch.full((days,), (days - 1) * log10, dtype=torch.float64)
-    torch.testing.assert_close(taught.together[0][known], expected[known], rtol=1e-12, atol=1e-9)
+    torch.testing.assert_close(measured.together[0][known], expected[known], rtol=1e-12, atol=1e-9)
     assert known.sum() > 100
-    assert (taught.together[0][states < -330] == -math.inf).all()
+    assert (measured.together[0][states < -330] == -math.inf).all()
 
 
 @pytest.mark.parametrize("w", [2.0, 1.5, -0.9, 0.5])
 @pytest.mark.parametrize("days", [1, 2, 1000])
 def test_the_days_of_a_scalar_sum_to_its_power_differentiated(w: float, days: int) -> None:
     """From h_0 = 1 without input h_T = w^T, and T w^(T-1) is its slope: 10^304 at 2."""
-    taught = weight_flow(Scalar(w, 1.0), torch.zeros(2, days, 1), torch.tensor([days, 1]))
+    measured = weight_flow(Scalar(w, 1.0), torch.zeros(2, days, 1), torch.tensor([days, 1]))
     expected = [math.log10(days) + (days - 1) * math.log10(abs(w)), 0.0]
-    assert taught.summed["w"].tolist() == pytest.approx(expected, rel=1e-12, abs=1e-9)
+    assert measured.summed["w"].tolist() == pytest.approx(expected, rel=1e-12, abs=1e-9)
 
 
 @pytest.mark.parametrize("w", [2.0, 0.5])
@@ -224,10 +203,10 @@ def test_2000_days_neither_overflow_nor_vanish(w: float) -> None:
     days = 2000
     x = torch.full((1, days, 1), 1 - w, dtype=torch.float64)
     x[0, 0] = 1
-    taught = weight_flow(Scalar(w), x)
+    measured = weight_flow(Scalar(w), x)
     expected = torch.arange(days - 1).double() * math.log10(w)
-    torch.testing.assert_close(taught.together[0, :-1], expected, rtol=1e-12, atol=1e-9)
-    assert taught.together[0, -1] == -math.inf
+    torch.testing.assert_close(measured.together[0, :-1], expected, rtol=1e-12, atol=1e-9)
+    assert measured.together[0, -1] == -math.inf
 
 
 def test_days_of_the_largest_flow_that_add_nothing_hide_no_others() -> None:
@@ -237,9 +216,9 @@ def test_days_of_the_largest_flow_that_add_nothing_hide_no_others() -> None:
     """
     x = torch.zeros(2, 2000, 1)
     x[0, 1500] = 1
-    taught = weight_flow(Scalar(2.0), x)
+    measured = weight_flow(Scalar(2.0), x)
     expected = math.log10(499) + 498 * math.log10(2)
-    assert taught.summed["w"].tolist() == [pytest.approx(expected, rel=1e-12), -math.inf]
+    assert measured.summed["w"].tolist() == [pytest.approx(expected, rel=1e-12), -math.inf]
 
 
 def test_a_company_whose_state_overflows_hides_no_other() -> None:
@@ -254,9 +233,9 @@ def test_a_company_whose_state_overflows_hides_no_other() -> None:
 class Restarted(Scalar):
     """A day with an input begins anew with that, whatever the state was: its slope is 0."""
 
-    def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
+    def cell(self, x_t: Tensor, state: State) -> State:
         """One day."""
-        return torch.where(x_t > 0, x_t, self.w * state)
+        return {"h": torch.where(x_t > 0, x_t, self.w * state["h"])}
 
 
 @pytest.mark.parametrize("day", [0, 1])
@@ -265,10 +244,10 @@ def test_a_term_that_is_not_known_leaves_the_sum_unknown(day: int) -> None:
     x = torch.zeros(2, 9, 1)
     x[:, day] = 1
     model = Restarted(0.5, math.inf)
-    taught = weight_flow(model, x)
-    assert taught.together[:, 8 - day].isnan().all()
-    assert taught.together[:, : 8 - day].isfinite().all()
-    assert taught.summed["w"].isnan().all()
+    measured = weight_flow(model, x)
+    assert measured.together[:, 8 - day].isnan().all()
+    assert measured.together[:, : 8 - day].isfinite().all()
+    assert measured.summed["w"].isnan().all()
 
 
 def test_companies_whose_state_is_nan_are_left_out() -> None:
@@ -277,11 +256,11 @@ def test_companies_whose_state_is_nan_are_left_out() -> None:
     alone = weight_flow(model, x, lengths, squared(y))
     x[1, 3] = math.nan
     x[0, 9:] = math.nan  # padding
-    taught = weight_flow(model, x, lengths, squared(y))
-    assert taught.lost.tolist() == [False, True, False, False]
-    assert taught.together[1].isnan().all()
+    measured = weight_flow(model, x, lengths, squared(y))
+    assert measured.lost.tolist() == [False, True, False, False]
+    assert measured.together[1].isnan().all()
     for company in (0, 2, 3):
-        for one, other in ((taught.together, alone.together), *pairs(taught, alone)):
+        for one, other in ((measured.together, alone.together), *pairs(measured, alone)):
             torch.testing.assert_close(one[company], other[company], equal_nan=True)
     x[:, 0] = math.nan
     assert weight_flow(model, x, lengths, squared(y)).together.isnan().all()
@@ -301,7 +280,7 @@ def test_several_outputs_along_the_loss() -> None:
         return (prediction - y).square().sum(1)
 
     added = by_day(model, x, lengths, gradient_flow(model, x, lengths, loss), torch.ones(3))
-    losses = loss(model.readout(at_last_day(unroll(model, x), lengths)))
+    losses = loss(model(x, lengths))
     parameters = dict(model.named_parameters())
     assert set(added) == {name for name in parameters if name.startswith("step.")}
     for company in range(3):
@@ -322,24 +301,24 @@ def test_a_bare_module_under_its_own_names(kind: Any) -> None:
     is_cell = isinstance(module, nn.RNNCellBase)
     x = x.transpose(0, 1) if is_cell else x
     weights = torch.randn(4, dtype=torch.float64)
-    taught = weight_flow(module, x, loss=lambda h: h @ weights)
-    assert set(taught.log10) == set(dict(module.named_parameters()))
+    measured = weight_flow(module, x, loss=lambda h: h @ weights)
+    assert set(measured.log10) == set(dict(module.named_parameters()))
     for company in range(3):
         again = copy.deepcopy(module)
         out = again(x[company]) if is_cell else again(x[:, company : company + 1])[0][0]
         last = out[0] if isinstance(out, tuple) else out
         (last @ weights).sum().backward()
         for name, p in again.named_parameters():
-            found = 10 ** (taught.log10[name][company, 0] + taught.log10_error[company])
+            found = 10 ** (measured.log10[name][company, 0] + measured.log10_error[company])
             torch.testing.assert_close(found, p.grad.norm(), rtol=1e-10, atol=0)
 
 
 class Unmappable(Scalar):
     """The same, by a step that looks at a value: vmap cannot take it."""
 
-    def cell(self, x_t: Tensor, state: Tensor) -> Tensor:
+    def cell(self, x_t: Tensor, state: State) -> State:
         """One day."""
-        return super().cell(x_t, state) if state.detach().abs().sum().item() < 1e300 else state
+        return super().cell(x_t, state) if state["h"].abs().sum().item() < 1e300 else state
 
 
 def test_a_cell_that_vmap_cannot_take() -> None:
@@ -374,6 +353,6 @@ def test_without_a_state_or_without_weights() -> None:
     with pytest.raises(ValueError, match="4 outputs need a loss"):
         weight_flow(nn.GRU(2, 4), x)
     nothing = Recurrence(lambda x_t, h: 0.5 * h + x_t, initial=torch.zeros(2))
-    taught = weight_flow(nothing, x, loss=lambda p: p.sum(1))
-    assert taught.log10 == {}
-    assert taught.together.isnan().all()
+    measured = weight_flow(nothing, x, loss=lambda p: p.sum(1))
+    assert measured.log10 == {}
+    assert measured.together.isnan().all()

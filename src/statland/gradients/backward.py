@@ -50,7 +50,7 @@ def unroll_batch(model: RecurrentModel, x: Tensor, ages: Tensor) -> Unrolled:
             state = model.cell(x[day, :count], {name: s[:count] for name, s in state.items()})
             for name, value in state.items():
                 states[name][day + 1, :count] = value
-    lost = torch.stack([s.flatten(2).isnan().any(2).any(0) for s in states.values()]).any(0)
+    lost = torch.stack([flat(s, 2).isnan().any(2).any(0) for s in states.values()]).any(0)
     return Unrolled(x, ages, states, lost)
 
 
@@ -89,7 +89,7 @@ def _sweep(
     v, log10 = _rescaled(v, log10)
     x, state = run.x[start:stop, :count], {n: s[start, :count] for n, s in run.states.items()}
     at_states, at_x = segment_gradients(model, x, state, v)
-    parts = {name: norm(gradient.flatten(2)) for name, gradient in at_states.items()}
+    parts = {name: norm(flat(gradient, 2)) for name, gradient in at_states.items()}
     sizes = {"state": norm(torch.stack(list(parts.values()), -1))}  # (t + 1, n) each
     sizes |= parts if len(parts) > 1 else {}
     # A part may well be exactly 0; the whole gradient is 0 only if it was at the end.
@@ -145,7 +145,7 @@ def _out_of_range(sizes: dict[str, Tensor], at_x: Tensor, known: Tensor) -> bool
 
 def _rescaled(v: State, log10: Tensor) -> tuple[State, Tensor]:
     """Gradients (n, ...) of norm 1, their size moved to log10 (n,); an exact 0 stays."""
-    size = norm(torch.stack([norm(part.flatten(1)) for part in v.values()], -1))
+    size = norm(torch.stack([norm(flat(part, 1)) for part in v.values()], -1))
     divisor = size.where(size != 0, 1)
     return {n: part / _like(divisor, part) for n, part in v.items()}, log10 + divisor.log10()
 
@@ -153,6 +153,11 @@ def _rescaled(v: State, log10: Tensor) -> tuple[State, Tensor]:
 def _like(values: Tensor, other: Tensor) -> Tensor:
     """Append dimensions of size 1 until `values` has as many as `other`."""
     return values[(...,) + (None,) * (other.ndim - values.ndim)]
+
+
+def flat(values: Tensor, kept: int) -> Tensor:
+    """Flatten all dimensions but the first `kept`; (n,) becomes (n, 1) where one is kept."""
+    return values.reshape(*values.shape[:kept], -1)
 
 
 def norm(values: Tensor) -> Tensor:

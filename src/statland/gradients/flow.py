@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from statland.gradients.backward import backward, norm, unroll_batch
-from statland.models.bare import Bare, stepped_cell
+from statland.models.bare import stepped
 from statland.models.base import RecurrentModel, SequenceModel, State, at_last_day
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -92,8 +92,8 @@ def gradient_flow(
 def as_recurrence(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
     """Return an nn.RNN, nn.LSTM, nn.GRU or a cell as a RecurrentModel, and x as (B, T, F)."""
     if isinstance(model, nn.RNNBase):
-        return Bare(model), x if model.batch_first else x.transpose(0, 1)
-    return (stepped_cell(model) if isinstance(model, nn.RNNCellBase) else model), x
+        return stepped(model), x if model.batch_first else x.transpose(0, 1)
+    return (stepped(model) if isinstance(model, nn.RNNCellBase) else model), x
 
 
 def frozen(model: Module) -> Module:
@@ -105,6 +105,8 @@ def frozen(model: Module) -> Module:
     copied = copy.deepcopy(model).to("cpu", torch.float64).eval()
     for module in list(copied.modules()):
         if parametrize.is_parametrized(module):
+            kind = type(module)  # which the copy shares with the model, and which is changed below
+            module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name)
     return copied.requires_grad_(False)

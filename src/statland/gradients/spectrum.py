@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from statland.gradients.backward import norm, unroll_batch
+from statland.gradients.backward import flat, norm, unroll_batch
 from statland.gradients.flow import frozen
 from statland.models.base import RecurrentModel, SequenceModel, State
 
@@ -78,11 +78,11 @@ def _day_back(model: RecurrentModel, x_t: Tensor, before: State, Q: Tensor) -> T
     shapes = {name: part.shape[1:] for name, part in before.items()}
     sizes = [shape.numel() for shape in shapes.values()]
     columns = Q.transpose(1, 2).flatten(0, 1).split(sizes, dim=1)  # (B * count, size) each
-    v = {name: c.unflatten(1, shapes[name]) for name, c in zip(shapes, columns, strict=True)}
+    v = {name: c.view(-1, *shapes[name]) for name, c in zip(shapes, columns, strict=True)}
     rows = {n: part.repeat_interleave(count, 0).requires_grad_() for n, part in before.items()}
     with torch.enable_grad():
         after = model.cell(x_t.repeat_interleave(count, 0).requires_grad_(), rows)
     found = torch.autograd.grad(
         [after[name] for name in v], list(rows.values()), list(v.values()), materialize_grads=True
     )
-    return torch.cat([g.flatten(1) for g in found], 1).unflatten(0, (-1, count)).transpose(1, 2)
+    return torch.cat([flat(g, 1) for g in found], 1).unflatten(0, (-1, count)).transpose(1, 2)

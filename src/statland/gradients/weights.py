@@ -13,14 +13,14 @@ reaches adds nothing if the state before it is 0.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-from statland.gradients.backward import norm
+from statland.gradients.backward import flat, norm
 from statland.gradients.flow import Flow, Loss, as_recurrence, by_lag, frozen, gradient_flow
 from statland.models.base import RecurrentModel, State
 
@@ -103,12 +103,11 @@ def of_flow(
     at_state = at_state.where(is_traded, -math.inf)
     model = frozen(model)
     weights = weights_of_cell(model, x[:1, 0], {name: s[:1, 0] for name, s in before.items()})
-    together, norms, sums = [], [], []
+    found = []
     for some in torch.arange(count).split(max(1, SUM_ELEMENTS // _numbers(weights))):
         state, v = ({name: s[some] for name, s in of.items()} for of in (before, directions))
-        found = _of_companies(model, weights, x[some], state, v, at_state[some])
-        for values, of in zip(found, (together, norms, sums), strict=True):
-            of.append(values)
+        found.append(_of_companies(model, weights, x[some], state, v, at_state[some]))
+    together, norms, sums = zip(*found, strict=True)
 
     def by_day(sizes: Tensor) -> Tensor:
         return by_lag(sizes, ages, flow.lost).log10() + flow.log10["state"]
@@ -132,15 +131,15 @@ def _of_companies(
     norm of each weight's sum over days (n,).
     """
     norms = {name: torch.zeros_like(log10) for name in weights}
-    together = torch.zeros_like(log10)
+    together = torch.full_like(log10, math.nan)
     sums: State = {}
     scale = log10.new_full((len(x),), -math.inf)  # the sums are over 10**scale
     rows = max(1, min(MOST_ROWS, BLOCK_ELEMENTS // _numbers(weights)) // len(x))
     for days in torch.arange(x.shape[1]).split(rows) if weights else ():
         state, at = ({name: s[:, days] for name, s in of.items()} for of in (before, v))
-        added = _added(model, weights, x[:, days], state, at)
+        added = contributions(model, weights, x[:, days], state, at)
         for name, terms in added.items():
-            norms[name][:, days] = norm(terms.flatten(2))
+            norms[name][:, days] = norm(flat(terms, 2))
         size = norm(torch.stack([sizes[:, days] for sizes in norms.values()], -1))
         together[:, days] = size
         term = torch.where(size == 0, -math.inf, log10[:, days] + size.log10())
@@ -159,7 +158,7 @@ def _add_days(sums: State, scale: Tensor, added: State, log10: Tensor, sizes: Te
     unit = largest.where(largest != -math.inf, 0)
     kept, share = 10 ** (scale - unit), 10 ** (log10 - unit[:, None]) / sizes.where(sizes != 0, 1)
     for name, terms in added.items():
-        total = (share[:, None] @ terms.flatten(2)).squeeze(1)
+        total = (share[:, None] @ flat(terms, 2)).squeeze(1)
         sums[name] = total + kept[:, None] * sums[name] if name in sums else total
     return largest
 
@@ -190,11 +189,15 @@ def weights_of_cell(model: RecurrentModel, x_t: Tensor, state: State) -> State:
     return {name: p.detach() for (name, p), gradient in used if gradient is not None}
 
 
-def _added(model: RecurrentModel, weights: State, x: Tensor, state: State, v: State) -> State:
+def contributions(
+    model: RecurrentModel, weights: State, x: Tensor, state: State, v: State
+) -> State:
     """Each company-day's v ds_t/dW (n, t, *shape of W), from (n, t, ...) each."""
     day = _Day(model)
 
     def one(x_t: Tensor, before: State, at_after: State) -> State:
+        """One company's day."""
+
         def after(replaced: Mapping[str, Tensor]) -> State:
             named = {f"model.{name}": weight for name, weight in replaced.items()}
             rows = {name: part[None] for name, part in before.items()}
@@ -204,22 +207,21 @@ def _added(model: RecurrentModel, weights: State, x: Tensor, state: State, v: St
         found: State = vjp(after, weights)[1]({n: part[None] for n, part in at_after.items()})[0]
         return found
 
-    flat = x.flatten(0, 1), *({n: s.flatten(0, 1) for n, s in of.items()} for of in (state, v))
+    x_t = x.flatten(0, 1)
+    before, at = ({n: s.flatten(0, 1) for n, s in of.items()} for of in (state, v))
     with torch.random.fork_rng(devices=[]):
         try:
-            found = vmap(one, randomness="different")(*flat)
+            found = vmap(one, randomness="different")(x_t, before, at)
         except (RuntimeError, AttributeError):  # a cell that cannot be vmapped: one day at a time
-            parts = [one(x_t, *rest) for x_t, *rest in _rows(flat)]
-            found = {name: torch.stack([part[name] for part in parts]) for name in weights}
+            days = zip(x_t, _rows(before), _rows(at), strict=True)
+            each = [one(*row) for row in days]
+            found = {name: torch.stack([terms[name] for terms in each]) for name in weights}
     return {name: terms.unflatten(0, x.shape[:2]) for name, terms in found.items()}
 
 
-def _rows(flat: tuple[Tensor, State, State]) -> Iterator[tuple[Tensor, State, State]]:
-    """Each row of x (N, F) and of two states (N, ...)."""
-    x, *states = flat
-    for row in range(len(x)):
-        state, v = ({name: part[row] for name, part in of.items()} for of in states)
-        yield x[row], state, v
+def _rows(state: State) -> list[State]:
+    """Each row of a state (N, ...)."""
+    return [dict(zip(state, row, strict=True)) for row in zip(*state.values(), strict=True)]
 
 
 def _numbers(weights: State) -> int:

@@ -7,7 +7,7 @@ import torch
 from conftest import built
 
 from statland.gradients.probe import measure, probe_batch
-from statland.gradients.verdict import verdict, word
+from statland.gradients.words import verdict, word
 
 # |weight| ** 49 over a hundredth and a hundred: 0.9103 and 1.0985 are the borders at 50 days.
 BORDER = 10 ** (2 / 49)
