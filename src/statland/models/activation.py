@@ -2,11 +2,12 @@
 
 PyTorch computes a slope from the value: 1 - tanh(a)^2 is exactly 0 beyond a = 19, though the slope
 there is 10^-16. In float64, the precision of the measurements, these functions are written so that
-autograd finds slopes to the last digits, up to |a| = 350. In any other precision, where models are
-trained, they are PyTorch's own.
+autograd finds slopes to the last digits, up to |a| = 350. In single precision, where models are
+trained, tanh and GELU are PyTorch's own.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +15,23 @@ from torch.nn import functional
 from torch.nn.functional import logsigmoid
 
 
+class _Sigmoid(torch.autograd.Function):
+    """torch.sigmoid, but with the slope sigmoid(a) sigmoid(-a)."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        ctx.save_for_backward(a)
+        return a.sigmoid()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (a,) = ctx.saved_tensors
+        return grad * (a.sigmoid() * (-a).sigmoid())
+
+
 def sigmoid(a: Tensor) -> Tensor:
     """Return sigmoid(a) of a pre-activation of any shape."""
-    return logsigmoid(a).exp() if a.dtype == torch.float64 else a.sigmoid()
+    return logsigmoid(a).exp() if a.dtype == torch.float64 else _Sigmoid.apply(a)
 
 
 def tanh(a: Tensor) -> Tensor:

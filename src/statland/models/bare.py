@@ -30,9 +30,9 @@ class Recurrence(RecurrentModel):
     tensor. The flow names a tuple's tensors "0", "1", ..., or as `parts` does.
 
     Measurements run in float64: parameters of modules are converted, while a plain function has to
-    take float64 itself. The slopes are those of autograd through `step`: behind torch.tanh they
-    are 0 from a = 19 on, behind the functions of statland.models.activation they are right. An
-    nn.RNNCell, nn.LSTMCell or nn.GRUCell is stepped by its equations, with the right slopes.
+    take float64 itself. Slopes are those of autograd through `step`: behind torch.tanh they are 0
+    from a = 19 on. They are right behind the functions of statland.models.activation, and in an
+    nn.RNNCell, nn.LSTMCell or nn.GRUCell, which is stepped by its equations.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Recurrence(RecurrentModel):
     ) -> None:
         super().__init__()
         self.step = ByEquations(step) if isinstance(step, nn.RNNCellBase) else step
-        self.read = readout or _first
+        self.read = readout
         self.is_tuple = isinstance(initial, tuple)
         starts = _tuple(initial)
         if not starts:
             raise ValueError("initial is (); allowed: a tensor, or a tuple of tensors")
         self.parts = parts or tuple(map(str, range(len(starts))))
         if len(self.parts) != len(starts):
-            raise ValueError(f"parts has {len(self.parts)} names for {len(starts)} tensors")
+            raise ValueError(f"parts names {len(self.parts)} of {len(starts)} tensors")
         for index, start in enumerate(starts):
             self.register_buffer(f"initial_{index}", start)
 
@@ -67,6 +67,9 @@ class Recurrence(RecurrentModel):
 
     def readout(self, state: State) -> Tensor:
         """Return the prediction (B, K) of a state."""
+        if self.read is None:
+            first = state[self.parts[0]]
+            return first.reshape(len(first), -1)
         return self.read(self._tensors(state))
 
     def _tensors(self, state: State) -> Tensors:
@@ -92,7 +95,7 @@ class ByEquations(nn.Module):
     def forward(self, x_t: Tensor, state: Tensors) -> Tensors:
         """Map x_t (B, F) and h or (h, c), (B, L, H) or of a cell (B, H) each, to the day after."""
         tensors = _tuple(state)
-        layered = (tensor if tensor.ndim == 3 else tensor[:, None] for tensor in tensors)
+        layered = (tensor.reshape(len(x_t), -1, self.module.hidden_size) for tensor in tensors)
         before = dict(zip("hc", layered, strict=False))
         days = step_layers(lambda index, *rest: self.day(self._layer(index), *rest), x_t, before)
         after = tuple(t.view_as(tensors[0]) for t in stack_layers(days, before).values())
@@ -111,23 +114,15 @@ def stepped(module: nn.RNNBase | nn.RNNCellBase) -> Recurrence:
     It predicts its (top layer's) hidden state: K = H. Raises ValueError for a bidirectional or
     projected module, which has no single state to step.
     """
-    shape: tuple[int, ...] = (module.hidden_size,)
+    size = module.hidden_size
+    shape: tuple[int, ...] = (size,)
     if isinstance(module, nn.RNNBase):
         if module.bidirectional or module.proj_size:
             raise ValueError(f"{module} is bidirectional or projected: it has no single state")
-        shape = (module.num_layers, module.hidden_size)
+        shape = (module.num_layers, size)
     parts = ("h", "c") if isinstance(module, nn.LSTM | nn.LSTMCell) else ("h",)
     initial = tuple(next(module.parameters()).new_zeros(shape) for _ in parts)
-    return Recurrence(ByEquations(module), partial(_top, module.hidden_size), initial, parts)
-
-
-def _top(hidden_size: int, state: tuple[Tensor, ...]) -> Tensor:
-    return _first(state)[:, -hidden_size:]
-
-
-def _first(state: Tensors) -> Tensor:
-    first = _tuple(state)[0]
-    return first.reshape(len(first), -1)
+    return Recurrence(ByEquations(module), lambda s: s[0].flatten(1)[:, -size:], initial, parts)
 
 
 def _tuple(tensors: Tensors) -> tuple[Tensor, ...]:

@@ -29,10 +29,6 @@ class Entry(NamedTuple):
     log_alpha: Tensor  # (...) log of how much is kept of all that is stored
     beta: Tensor  # (...) how much is replaced of what is stored under k
 
-    def on(self, day: int) -> "Entry":
-        """Return the entry of one day of several."""
-        return Entry(*(values[day] for values in self))
-
 
 def store(S: Tensor, x: Entry) -> Tensor:
     """Map S_{t-1} (..., D, D) to S_t."""

@@ -48,11 +48,12 @@ class ExpRNN(ElmanModel):
         for layer in range(num_layers):
             name = f"weight_hh_l{layer}"
             orthogonal(recurrence, name, "matrix_exp", use_trivialization=False)
-            turn_planes_(parameter_of(recurrence, name))
+            turn_planes_(recurrence.get_parameter(f"parametrizations.{name}.original"))
             if nonlinearity == "modrelu":
                 c = nn.Parameter(torch.empty(hidden_size).uniform_(-0.01, 0.01))
                 recurrence.register_parameter(f"bias_modrelu_l{layer}", c)
-        super().__init__(recurrence, hidden_size, num_layers, nonlinearity, output_size, default)
+        super().__init__(recurrence, hidden_size, num_layers, output_size, default)
+        self.nonlinearity = nonlinearity
 
     def day(self, index: int, x_t: Tensor, before: State) -> State:
         """Step one layer by a day. Of a modReLU, "relu" is |a| + c, which ReLU is applied to."""
@@ -65,11 +66,6 @@ class ExpRNN(ElmanModel):
     def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the top hidden state (B, H) after each company's own last day."""
         return self.recurrence(x.transpose(0, 1), lengths)
-
-
-def parameter_of(recurrence: nn.Module, name: str) -> nn.Parameter:
-    """Return X (H, H), whose strictly lower triangle makes the orthogonal matrix of that name."""
-    return recurrence.get_parameter(f"parametrizations.{name}.original")
 
 
 @torch.no_grad()

@@ -1,13 +1,13 @@
 """Initialisations of a recurrent model. Each changes the weights that the constructor has drawn.
 
-What an initialisation needs of a model stands in its `@needs`; a model without it is refused.
+`@needs` states what an initialisation needs of a model; a model without it is refused.
 """
 
 import inspect
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from torch import nn
@@ -50,14 +50,8 @@ def plain_layers(model: RecurrentModel) -> list[Layer]:
     return [layer for layer in model.layers() if not layer.gates]
 
 
-def has_plain_layers(model: RecurrentModel) -> bool:
-    """Whether a model has a recurrent matrix without gates."""
-    return bool(plain_layers(model))
-
-
-def has_forget_gate(model: RecurrentModel) -> bool:
-    """Whether a model has a forget gate with a bias."""
-    return bool(model.gate_biases("forget"))
+PLAIN = "a recurrent matrix without gates", lambda model: bool(plain_layers(model))
+FORGET = "a forget gate with a bias", lambda model: bool(model.gate_biases("forget"))
 
 
 def default(model: RecurrentModel) -> None:
@@ -76,7 +70,7 @@ def orthogonal(model: RecurrentModel, gain: Annotated[float, Range(above=0, most
             nn.init.orthogonal_(block, gain)
 
 
-@needs("a recurrent matrix without gates", has_plain_layers)
+@needs(*PLAIN)
 def identity(model: RecurrentModel) -> None:
     """Make each recurrent matrix the identity and its bias 0: the IRNN.
 
@@ -89,7 +83,7 @@ def identity(model: RecurrentModel) -> None:
         layer.bias_hh.zero_()
 
 
-@needs("a forget gate with a bias", has_forget_gate)
+@needs(*FORGET)
 def forget_bias(model: RecurrentModel, value: Value) -> None:
     """Set the forget gate's bias to `value`: 1 keeps about 0.73 of the memory each day.
 
@@ -100,7 +94,7 @@ def forget_bias(model: RecurrentModel, value: Value) -> None:
         bias.set(torch.full_like(bias.terms[0], value))
 
 
-@needs("a forget gate with a bias", has_forget_gate)
+@needs(*FORGET)
 def chrono(model: RecurrentModel, max_span: Annotated[int, Range(2, 10**9)]) -> None:
     """Set forget biases to log u and input biases to -log u, u uniform from 1 to max_span - 1 days.
 
@@ -115,10 +109,7 @@ def chrono(model: RecurrentModel, max_span: Annotated[int, Range(2, 10**9)]) -> 
             write[index].set(-days.log())
 
 
-@needs(
-    "a recurrent matrix without gates below a linear output",
-    lambda model: has_plain_layers(model) and isinstance(getattr(model, "output", None), nn.Linear),
-)
+@needs(*PLAIN)
 def constant(
     model: RecurrentModel,
     input_weight: Value,
@@ -136,7 +127,6 @@ def constant(
         layer.weight_hh.fill_(recurrent_weight)
         layer.bias_ih.fill_(bias)
         layer.bias_hh.zero_()  # only the sum of the two acts
-    output = model.output
-    assert isinstance(output, nn.Linear)
+    output = cast(nn.Linear, model.output)
     output.weight.fill_(output_weight)
     output.bias.fill_(bias)

@@ -10,19 +10,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from statland.models.activation import sigmoid
-from statland.models.base import GateBias, RecurrentModel, State, at_last_day
+from statland.models.base import GateBias, State, at_last_day
 from statland.models.linear_recurrence import linear_recurrence
-from statland.models.stacked import Init, stack_layers, step_layers
+from statland.models.stacked import Init, LayeredModel
 from statland.settings import Count, Size
 
 
-class MinGRU(RecurrentModel):
+class MinGRU(LayeredModel):
     """A GRU without a recurrent matrix, in L layers, each fed by the one below.
 
     z   = sigmoid(V x_t + b)
     h_t = (1 - z) * h_{t-1} + z * (W x_t + c)
 
-    and the prediction is a linear map of the top layer's h. The state h is (B, L, H).
+    and the prediction is a linear map of the top layer's h.
 
     L. Feng, F. Tung, M. O. Ahmed, Y. Bengio and H. Hajimirsadeghi, "Were RNNs all we needed?",
     arXiv:2410.01201 (2024): the minGRU of its section 3.1. For a parallel scan in logarithms the
@@ -42,27 +42,11 @@ class MinGRU(RecurrentModel):
         self.output = nn.Linear(hidden_size, output_size)
         init(self)
 
-    def initial_state(self, batch_size: int) -> State:
-        """Return zeros (B, L, H)."""
-        return {"h": self.output.weight.new_zeros(batch_size, self.num_layers, self.hidden_size)}
-
     def day(self, index: int, x_t: Tensor, before: State) -> State:
-        """Step one layer by a day."""
+        """Step one layer by a day; its forget gate is 1 - z."""
         a, value = self.gates[index](x_t), self.values[index](x_t)
         forget = sigmoid(-a)
         return {"h": forget * before["h"] + sigmoid(a) * value, "forget": forget}
-
-    def cell(self, x_t: Tensor, state: State) -> State:
-        """Step all layers by a day."""
-        return stack_layers(step_layers(self.day, x_t, state), ["h"])
-
-    def activations(self, x: Tensor, state: State) -> State:
-        """Return how far the forget gate 1 - z is open: (N, L, H)."""
-        return stack_layers(step_layers(self.day, x, state), ["forget"])
-
-    def readout(self, state: State) -> Tensor:
-        """Return the prediction (B, K) of the top layer's h."""
-        return self.output(state["h"][:, -1])
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return predictions (B, K), from one layer at a time over all days."""
@@ -73,10 +57,8 @@ class MinGRU(RecurrentModel):
 
     def gate_biases(self, gate: str) -> list[GateBias]:
         """Return -b as the bias of the forget gate 1 - z = sigmoid(-(V x + b))."""
-        if gate != "forget":
-            return []
-        biases = (linear.get_parameter("bias") for linear in self.gates)
-        return [GateBias((bias,), sign=-1) for bias in biases]
+        linears = self.gates if gate == "forget" else ()
+        return [GateBias((linear.get_parameter("bias"),), sign=-1) for linear in linears]
 
 
 class Gated(torch.autograd.Function):

@@ -170,17 +170,7 @@ class ElmanModel(StackedModel):
     J. Elman, "Finding structure in time", Cognitive Science 14 (1990).
     """
 
-    def __init__(
-        self,
-        recurrence: nn.Module,
-        hidden_size: int,
-        num_layers: int,
-        nonlinearity: str,
-        output_size: int,
-        init: Init,
-    ) -> None:
-        self.nonlinearity = nonlinearity
-        super().__init__(recurrence, hidden_size, num_layers, output_size, init)
+    nonlinearity: str
 
     def day(self, index: int, x_t: Tensor, before: State) -> State:
         """Step one layer by a day."""
@@ -217,7 +207,8 @@ class RNNCell(ElmanModel):
         init: Init,
     ) -> None:
         recurrence = HandWrittenRNN(input_size, hidden_size, num_layers, nonlinearity)
-        super().__init__(recurrence, hidden_size, num_layers, nonlinearity, output_size, init)
+        super().__init__(recurrence, hidden_size, num_layers, output_size, init)
+        self.nonlinearity = nonlinearity
 
     def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the top hidden state (B, H) after each company's own last day."""

@@ -1,4 +1,4 @@
-"""What models with nn.RNN's parameters share: L layers below one linear readout.
+"""What models of several layers share, and those among them that have nn.RNN's parameters.
 
 B companies, T days, F features a day, K outputs, H hidden units, L layers.
 """
@@ -18,30 +18,17 @@ Init = Callable[[RecurrentModel], None]
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-class StackedModel(RecurrentModel):
-    """Layers whose weights carry nn.RNN's names, and a linear readout of the top hidden state.
+class LayeredModel(RecurrentModel):
+    """L layers of H units, each fed by the one below, and a linear readout of the top layer's h.
 
-    `recurrence` holds weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, then _l1 and on. Each
-    tensor of the state is (B, L, H), the bottom layer first.
+    Each tensor of the state is (B, L, H), the bottom layer first.
     """
 
     parts: tuple[str, ...] = ("h",)  # the names of the state's tensors
-    gates: tuple[str, ...] = ()  # the row blocks of each weight matrix; () where there is only one
 
-    def __init__(
-        self,
-        recurrence: nn.Module,
-        hidden_size: int,
-        num_layers: int,
-        output_size: int,
-        init: Init,
-    ) -> None:
-        super().__init__()
-        self.recurrence = recurrence
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.output = nn.Linear(hidden_size, output_size)
-        init(self)
+    hidden_size: int
+    num_layers: int
+    output: nn.Linear
 
     @abstractmethod
     def day(self, index: int, x_t: Tensor, before: State) -> State:
@@ -65,8 +52,28 @@ class StackedModel(RecurrentModel):
         return stack_layers(days, [name for name in days[0] if name not in state])
 
     def readout(self, state: State) -> Tensor:
-        """Return the prediction (B, K) of the top layer's hidden state."""
+        """Return the prediction (B, K) of the top layer's h."""
         return self.output(state["h"][:, -1])
+
+
+class StackedModel(LayeredModel):
+    """Layers in the form of nn.RNN, nn.LSTM and nn.GRU, held by a module of that kind.
+
+    `recurrence` has the weights weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, then _l1 and
+    on, as nn.RNN has.
+    """
+
+    gates: tuple[str, ...] = ()  # the row blocks of each weight matrix; () where there is only one
+
+    def __init__(
+        self, recurrence: nn.Module, hidden_size: int, num_layers: int, output_size: int, init: Init
+    ) -> None:
+        super().__init__()
+        self.recurrence = recurrence
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.output = nn.Linear(hidden_size, output_size)
+        init(self)
 
     def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the top layer's hidden state (B, H) after each company's own last day.
@@ -96,12 +103,7 @@ class GatedModel(StackedModel):
     module: type[nn.LSTM] | type[nn.GRU]
 
     def __init__(
-        self,
-        input_size: int,
-        output_size: int,
-        hidden_size: Size,
-        num_layers: Count,
-        init: Init,
+        self, input_size: int, output_size: int, hidden_size: Size, num_layers: Count, init: Init
     ) -> None:
         recurrence = self.module(input_size, hidden_size, num_layers)
         super().__init__(recurrence, hidden_size, num_layers, output_size, init)
