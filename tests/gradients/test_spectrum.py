@@ -1,6 +1,7 @@
 """Spectra and Lyapunov exponents against closed forms and determinants."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -75,16 +76,21 @@ def test_lyapunov_exponents_sum_to_the_log_determinant(name: str, layers: int) -
                 for name, days in states.items()
             ]
 
-            def step(flat: Tensor, x_t: Tensor = x[company, day, None]) -> Tensor:
-                parts = flat.split([part.numel() for part in before])
-                shaped = zip(states, parts, before, strict=True)
-                state = {name: part.view(1, *like.shape) for name, part, like in shaped}
-                return torch.cat([part.flatten() for part in model.cell(x_t, state).values()])
-
             flat = torch.cat([part.flatten() for part in before])
+            step = partial(
+                stepped, model, x[company, day, None], dict(zip(states, before, strict=True))
+            )
             logs.append(torch.autograd.functional.jacobian(step, flat).det().abs().log())
     assert spectrum.shape == flat.shape
     assert spectrum.sum().item() == pytest.approx(torch.stack(logs).mean().item(), rel=1e-9)
+
+
+def stepped(model: RecurrentModel, x_t: Tensor, like: State, flat: Tensor) -> Tensor:
+    """One company's day from a state, and to one, in which all parts are side by side (S,)."""
+    parts = flat.split([part.numel() for part in like.values()])
+    pairs = zip(like.items(), parts, strict=True)
+    state = {name: part.view(1, *shape.shape) for (name, shape), part in pairs}
+    return torch.cat([part.flatten() for part in model.cell(x_t, state).values()])
 
 
 def test_the_largest_exponents_alone_are_the_same() -> None:
