@@ -31,7 +31,7 @@ from statland.records.lock import FolderTaken, held
 from statland.records.summary import read_summary, write_summary
 from statland.settings import SettingError
 from statland.training import screen
-from statland.training.prepare import Prepared, prepare
+from statland.training.run import Prepared, prepare
 from statland.training.stopping import Interrupted, leave_worker
 
 log = logging.getLogger(__name__)

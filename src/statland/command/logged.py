@@ -15,8 +15,7 @@ from rich.console import Console
 from statland.command.compose import overrides_of_job
 from statland.records.identity import NAME
 from statland.records.lock import held
-from statland.training.prepare import Prepared
-from statland.training.run import execute
+from statland.training.run import Prepared, execute
 from statland.training.stopping import Interrupted, raise_interrupted, signals_to
 
 

@@ -5,17 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra import compose
-
-from statland.command.compose import GROUPS, plain
 from statland.command.logged import execute_logged
 from statland.records import checkpoint
-from statland.records.identity import NAME, Identity, parse_identity, read_identity
+from statland.records.identity import NAME, Identity, read_identity
 from statland.records.lock import held
 from statland.settings import SettingError, flatten
-from statland.training.config import KEPT, MACHINE, Settings, check, difference
-from statland.training.prepare import prepare
+from statland.training.config import KEPT, MACHINE, Settings, check
+from statland.training.run import prepare
 
 
 def resume(settings: Settings, choices: Mapping[str, str], typed: Sequence[str]) -> None:
@@ -27,7 +23,7 @@ def resume(settings: Settings, choices: Mapping[str, str], typed: Sequence[str])
     folder = Path(str(settings["resume"]))
     if not os.path.isdir(folder):  # nor one whose name is too long
         raise SettingError(f"resume is {folder}, which is no run folder")
-    if not any((folder / name).exists() for name in (NAME, checkpoint.NEWEST, checkpoint.BEFORE)):
+    if not any((folder / name).exists() for name in (NAME, checkpoint.NAME)):
         raise SettingError(f"resume is {folder}, which is no run folder: it has no {NAME}")
     with held(folder):
         identity, machine = stored(folder)
@@ -37,24 +33,15 @@ def resume(settings: Settings, choices: Mapping[str, str], typed: Sequence[str])
         own |= identity.settings | {"resume": None}
         if "steps" in asked:
             own["steps"] = settings["steps"]
-        for line in differences_elsewhere(folder, identity):
-            print(f"note: {line}")
         execute_logged(prepare(check(own), identity.choices), folder, resume=True)
 
 
 def stored(folder: Path) -> tuple[Identity, dict[str, Any]]:
-    """What a run is, by its checkpoint, or by run.json before the first one; its machine's part."""
-    state = checkpoint.load(folder)
-    written = read_identity(folder)
-    if state is None:
-        if written is None:
-            raise SettingError(f"resume is {folder}, which is no run folder: it has no run.json")
-        return written, {}
-    identity = parse_identity(state["identity"], f"{folder}/{checkpoint.NEWEST}")
-    if written is not None and not written.same_run(identity):
-        what = difference(identity.settings, written.settings) or "other price files"
-        print(f"note: {folder}/run.json says {what}; the checkpoint's settings hold")
-    machine = state["facts"].get("machine", {})
+    """What a run is, by run.json; its machine's part, by its checkpoint."""
+    identity, state = read_identity(folder), checkpoint.load(folder)
+    if identity is None:
+        raise SettingError(f"resume is {folder}, which is no run folder: it has no run.json")
+    machine = {} if state is None else state["facts"]["machine"]
     return identity, {key: machine[key] for key in KEPT if key in machine}
 
 
@@ -70,23 +57,3 @@ def check_overrides(
                 f"{key} is {ours.get(key)}, and in the run to resume {theirs.get(key)}; "
                 f"allowed: its own settings, but for steps"
             )
-
-
-def differences_elsewhere(folder: Path, identity: Identity) -> list[str]:
-    """What .hydra/ and configs/ say of the run and is not so: a line each. Neither is believed."""
-    lines = []
-    try:
-        copy = yaml.safe_load((folder / ".hydra/config.yaml").read_text(encoding="utf-8"))
-        if found := difference(copy | {"steps": identity.settings["steps"]}, identity.settings):
-            lines.append(f".hydra/config.yaml has another {found}")
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
-        lines.append(".hydra/config.yaml cannot be read")
-    try:
-        typed = yaml.safe_load((folder / ".hydra/overrides.yaml").read_text(encoding="utf-8"))
-        groups = [f"{group}={identity.choices[group]}" for group in GROUPS[:1]]
-        now = plain(compose("train", [*groups, *typed]), typed)
-        if found := difference(now | {"steps": identity.settings["steps"]}, identity.settings):
-            lines.append(f"configs/ would give the run another {found}")
-    except Exception:  # whatever a copy for people to read may hold
-        return lines
-    return [f"{line}; the run goes on with its own settings" for line in lines]

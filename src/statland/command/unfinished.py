@@ -15,7 +15,7 @@ from statland.records.lock import FolderTaken, held
 from statland.records.summary import read_summary
 from statland.settings import SettingError
 from statland.training.config import check
-from statland.training.prepare import prepare
+from statland.training.run import prepare
 
 POLL_SECONDS = 0.2
 
