@@ -23,13 +23,8 @@ from statland.settings import SettingError, flatten
 # best baseline that is not exact: one validation may be a spike, and nothing is below a tenth of 0.
 SOLVED = 0.1
 
-# Columns that are numbers, and where summary.json has them. A reach is that of the flow to the
-# inputs, which every model has, unless it says state.
-NUMBERS = {
-    **{key: key for key in ("steps", "seconds", "parameters", "span")},
-    "validation": "validation.mse",
-    "skill": "validation.skill",
-}
+# Of the gradient, columns that are numbers, and what summary.json calls them. A reach is that of the
+# flow to the inputs, which every model has, unless it says state.
 OF_GRADIENT = {
     "reach": "reach_inputs_days",
     "reach_state": "reach_days",
@@ -105,11 +100,15 @@ def _row(folder: Path) -> dict[str, Any]:
         "error": summary.get("error", ""),
         "ended": file.stat().st_mtime if file.exists() else math.nan,
         "published": published,
-        **{name: _number(flat.get(key)) for name, key in NUMBERS.items()},
+        "steps": summary.get("steps"),
+        "seconds": summary.get("seconds"),
+        "parameters": _number(flat.get("parameters")),
+        "span": _number(flat.get("span")),
+        "validation": _number(flat.get("validation.mse")),
+        "skill": _number(flat.get("validation.skill")),
         **_of_course(folder, losses),
     }
-    for when in ("before", "after"):
-        row |= {f"{k}_{when}": v for k, v in _of_gradient(flat, f"gradient.{when}.").items()}
+    row |= _of_gradient(flat, "before") | _of_gradient(flat, "after")
     row |= {f"baseline/{k.split('.')[1]}": _number(v) for k, v in baselines.items()}
     settings = flatten(summary["config"])
     settings["steps_asked"] = settings.pop("steps", None)  # steps are those that were made
@@ -135,19 +134,20 @@ def _of_course(folder: Path, baselines: list[float]) -> dict[str, Any]:
     }
 
 
-def _of_gradient(flat: dict[str, Any], group: str) -> dict[str, Any]:
-    """Return what a summary says of the gradient, before or after training."""
-    found = {key.removeprefix(group): v for key, v in flat.items() if key.startswith(group)}
+def _of_gradient(flat: dict[str, Any], when: str) -> dict[str, Any]:
+    """Return what a summary says of the gradient before or after training."""
+    found = {key.removeprefix(f"gradient.{when}."): value for key, value in flat.items()}
     weights = [v for k, v in found.items() if k.startswith("log10_dp_dw.") and v is not None]
     together = log10_together(torch.tensor(weights, dtype=torch.float64))
-    row = {name: _number(found.get(key)) for name, key in OF_GRADIENT.items()}
+    row = {f"{name}_{when}": _number(found.get(key)) for name, key in OF_GRADIENT.items()}
+    if found.get("quantity") != "state":
+        row[f"reach_state_{when}"] = math.nan
     return row | {
-        "reach_is_bounded": found.get("reach_inputs_is_bounded", True),
-        "reach_state": row["reach_state"] if found.get("quantity") == "state" else math.nan,
-        "reach_state_is_bounded": found.get("reach_is_bounded", True),
-        "verdict": found.get("verdict") or "-",
-        "lyapunov": _number((found.get("lyapunov") or [None])[0]),
-        "log10_dp_dw": together if math.isfinite(together) else math.nan,
+        f"reach_{when}_is_bounded": found.get("reach_inputs_is_bounded", True),
+        f"reach_state_{when}_is_bounded": found.get("reach_is_bounded", True),
+        f"verdict_{when}": found.get("verdict") or "-",
+        f"lyapunov_{when}": _number((found.get("lyapunov") or [None])[0]),
+        f"log10_dp_dw_{when}": together if math.isfinite(together) else math.nan,
     }
 
 
