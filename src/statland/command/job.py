@@ -25,8 +25,7 @@ from statland.command.sweep import has_ended, identity_of, place, print_result
 from statland.records.lock import FolderTaken, held
 from statland.records.summary import read_summary, write_summary
 from statland.settings import SettingError
-from statland.training.prepare import Prepared, prepare
-from statland.training.run import execute
+from statland.training.run import Prepared, execute, prepare
 from statland.training.stopping import SIGNALS, Interrupted, leave_worker
 
 log = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ from typing import Any
 
 from statland.command.compose import choices_of_job, overrides_of_job
 from statland.records import checkpoint
-from statland.records.identity import NAME, parse_identity, read_identity
+from statland.records.identity import NAME, read_identity
 from statland.settings import SettingError, flatten
-from statland.training.config import KEPT, MACHINE, Settings, check
-from statland.training.prepare import Prepared, prepare
+from statland.training.config import KEPT, MACHINE, Settings, check, without_machine
+from statland.training.run import Prepared, prepare
 
 
 def prepare_resumed(settings: Settings) -> tuple[Prepared, Path]:
@@ -21,11 +21,7 @@ def prepare_resumed(settings: Settings) -> tuple[Prepared, Path]:
     folder = Path(str(settings["resume"]))
     if not os.path.isdir(folder):
         raise SettingError(f"resume is {folder}, which is no run folder")
-    state, identity = checkpoint.load(folder), read_identity(folder)
-    machine: dict[str, Any] = {}
-    if state is not None:  # it is believed before run.json
-        identity = parse_identity(state["identity"], f"{folder}/{checkpoint.NEWEST}")
-        machine = state["facts"].get("machine", {})
+    identity, state = read_identity(folder), checkpoint.load(folder)
     if identity is None:
         raise SettingError(f"resume is {folder}, which is no run folder: it has no {NAME}")
     keys = {override.split("=")[0].lstrip("+~") for override in overrides_of_job()}
@@ -37,8 +33,9 @@ def prepare_resumed(settings: Settings) -> tuple[Prepared, Path]:
                 f"{key} is {ours.get(key)}, and in the run to resume {theirs.get(key)}; "
                 f"allowed: its own settings, but for steps"
             )
+    machine = state["facts"]["machine"] if state is not None else {}
     kept = {key: machine[key] for key in KEPT if key in machine and key not in keys}
-    own: dict[str, Any] = dict(settings) | kept | identity.settings | {"resume": None}
+    own: dict[str, Any] = dict(settings) | kept | without_machine(identity.settings)
     if "steps" in keys:
         own["steps"] = settings["steps"]
     return prepare(check(own), identity.choices), folder

@@ -20,7 +20,7 @@ from statland.report import load
 from statland.report.tables import runs_table
 from statland.settings import SettingError
 from statland.training.build import build
-from statland.training.config import MACHINE, difference, without_machine
+from statland.training.config import MACHINE, without_machine
 from statland.training.screen import print_where, result_line
 from statland.training.stopping import stop_workers_on_signal
 
@@ -146,8 +146,8 @@ def place(sweep: Path, identity: Identity) -> Path:
         folder.mkdir()
         write_identity(folder, identity)
     if (earlier := runs.get(sweep / name)) is not None:
-        what = difference(earlier.settings, identity.settings) or "other price files"
-        print(f"note: {name} is another run ({what}); this one is {folder.name}", flush=True)
+        what = identity.difference(earlier)
+        print(f"note: {folder.name} is another run than {name}: {what}", flush=True)
     return folder
 
 

@@ -77,12 +77,3 @@ def without_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
 def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that tell results apart, as flat keys."""
     return {k: v for k, v in flatten(settings).items() if k not in NOT_HYPERPARAMETERS}
-
-
-def difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return the first setting in which two runs differ, as key and both values, or None."""
-    ours, theirs = flatten(without_machine(now)), flatten(without_machine(earlier))
-    for key in sorted(ours.keys() | theirs.keys()):
-        if ours.get(key) != theirs.get(key):
-            return f"{key}: {theirs.get(key)}, not {ours.get(key)}"
-    return None
