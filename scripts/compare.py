@@ -5,7 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from statland.command.streams import steady_streams, table_console
+from rich.console import Console
+
+from statland.command.streams import ignore_broken_pipes
 from statland.report import load
 from statland.report.comparison import compare, figures, show
 from statland.report.page import write
@@ -14,7 +16,7 @@ from statland.settings import SettingError
 
 def main() -> None:
     """Parse the command line, print the comparison, write its files."""
-    steady_streams()
+    ignore_broken_pipes()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="sweep or run folders")
     parser.add_argument("--by", metavar="KEY[,KEY]", help="the settings that make the rows")
@@ -22,7 +24,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where to write; by default the first folder")
     arguments = parser.parse_args()
     output = arguments.output or arguments.runs[0]
-    console = table_console()
+    console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
     if absent := [str(path) for path in arguments.runs if not os.path.isdir(path)]:
         parser.error(f"{', '.join(absent)}: no such folder; allowed: sweep or run folders")
     runs = load(*arguments.runs)

@@ -1,12 +1,14 @@
 """Fit one model to one market, or a sweep of them: see python scripts/train.py --help."""
 
+import signal
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
-from statland.command.guard import guard_hydra
 from statland.command.help import register_help
-from statland.command.mistakes import errors_in_one_line
-from statland.command.streams import steady_streams
+from statland.command.mistakes import errors_in_one_line, hydra_arguments
+from statland.command.streams import ignore_broken_pipes
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
@@ -18,8 +20,9 @@ def train(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    steady_streams()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a run begins, which then saves on Ctrl-C
+    ignore_broken_pipes()
     register_help()
-    guard_hydra()
+    sys.argv[1:] = hydra_arguments(sys.argv[1:])
     with errors_in_one_line():
         train()

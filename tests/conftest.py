@@ -17,6 +17,7 @@ from statland.settings import SettingError, flatten
 from statland.training.build import Built, build
 from statland.training.config import Settings, check
 from statland.training.run import run
+from statland.training.watch import GradientWatch
 
 ROOT = Path(__file__).parents[1]
 MODELS = sorted(path.stem for path in (ROOT / "configs/model").glob("*.yaml"))
@@ -73,38 +74,71 @@ def choices_of(overrides: tuple[str, ...]) -> Mapping[str, str]:
 
 def ran(folder: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
     """One run in this process, its folder `folder`; what summary.json holds."""
+    if resume:
+        age_events(folder)
     return run(settings_of(*overrides), folder, choices_of(overrides), resume=resume)
 
 
-def same_run(a: Path, b: Path) -> None:
-    """Weights, optimizer, metrics (speed apart), flow and TensorBoard: bit for bit."""
-    rows = [
-        [row for row in (f / "metrics.csv").read_text().splitlines() if ",speed/" not in row]
-        for f in (a, b)
-    ]
-    assert rows[0] == rows[1]
-    assert (a / "gradient_flow.csv").read_bytes() == (b / "gradient_flow.csv").read_bytes()
-    states = [checkpoint.load(f) for f in (a, b)]
+def age_events(folder: Path) -> None:
+    """Name TensorBoard's files as if they had begun a minute earlier.
+
+    It reads files in the order of the second that they began in, and a test resumes at once.
+    """
+    for path in folder.glob("events.out.tfevents.*"):
+        *start, second, rest = path.name.split(".", 4)
+        path.rename(folder / ".".join([*start, str(int(second) - 60), rest]))
+
+
+def rows_of(folder: Path) -> list[str]:
+    """The rows of metrics.csv, but for the speed, which no two runs share."""
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    return [row for row in rows if ",speed/" not in row]
+
+
+def curves_of(folder: Path) -> dict[str, dict[int, str]]:
+    """TensorBoard's last value by tag and step; of the speed the steps alone."""
+    board = EventAccumulator(str(folder), {"scalars": 0}).Reload()
+    return {
+        tag: {s.step: "" if tag.startswith("speed/") else repr(s.value) for s in board.Scalars(tag)}
+        for tag in board.Tags()["scalars"]
+    }
+
+
+def same_weights(a: Path, b: Path) -> None:
+    """Weights and the optimizer's state, bit for bit."""
+    states = [checkpoint.load(folder) for folder in (a, b)]
     assert states[0]["updates"] == states[1]["updates"]
     for name, weight in states[0]["model"].items():
         assert torch.equal(weight, states[1]["model"][name])
     for one, other in zip(*(s["optimizer"]["state"].values() for s in states), strict=True):
         assert all(torch.equal(one[key], other[key]) for key in one)
-    boards = [EventAccumulator(str(f), {"scalars": 0}).Reload() for f in (a, b)]
-    assert boards[0].Tags()["scalars"] == boards[1].Tags()["scalars"]
-    for tag in boards[0].Tags()["scalars"]:
-        curves = [[(s.step, s.value) for s in board.Scalars(tag)] for board in boards]
-        if tag.startswith("speed/"):
-            curves = [[step for step, _ in curve] for curve in curves]
-        assert repr(curves[0]) == repr(curves[1])
+
+
+def same_run(a: Path, b: Path) -> None:
+    """Weights, optimizer, metrics (speed apart), flow and TensorBoard's values, bit for bit."""
+    same_weights(a, b)
+    assert rows_of(a) == rows_of(b)
+    assert (a / "gradient_flow.csv").read_bytes() == (b / "gradient_flow.csv").read_bytes()
+    assert curves_of(a) == curves_of(b)
+
+
+def extends(extended: Path, whole: Path) -> None:
+    """An extended run equals an uninterrupted one, and has rows of its former end beside."""
+    same_weights(extended, whole)
+    assert set(rows_of(whole)) <= set(rows_of(extended))
+    assert len(set(rows_of(extended))) == len(rows_of(extended))
+    flow = [(folder / "gradient_flow.csv").read_bytes() for folder in (extended, whole)]
+    assert flow[0] == flow[1]
+    ours, theirs = curves_of(extended), curves_of(whole)
+    assert all(ours[tag].items() >= curve.items() for tag, curve in theirs.items())
 
 
 def goes_on(folder: Path, *settings: str) -> None:
-    """A run that was stopped after 8 steps of 14 goes on as one that was not, bit for bit."""
+    """A run of 8 steps that is extended to 14 equals one of 14, bit for bit."""
     ran(folder / "whole", *settings, "steps=14")
     ran(folder / "halves", *settings, "steps=8")
     ran(folder / "halves", *settings, "steps=14", resume=True)
-    same_run(folder / "whole", folder / "halves")
+    extends(folder / "halves", folder / "whole")
 
 
 @pytest.fixture(params=MODELS)
@@ -132,6 +166,18 @@ def recurrent(model: SequenceModel) -> RecurrentModel:
 @pytest.fixture(params=MARKETS)
 def market_name(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the pictures out, which take most of a short run, unless a test asks for `pictures`."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(GradientWatch, "_draw", lambda *_: None)
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Ask for the pictures of a run."""
 
 
 @pytest.fixture(autouse=True)

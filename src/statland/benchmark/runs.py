@@ -94,7 +94,7 @@ def probing(seconds: float) -> pd.DataFrame:
             market, model, optimizer = build(settings, torch.device("cpu"))
             with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
                 held_out = market.validation()
-                watch = GradientWatch(name, model, held_out, None, recorder, QUIET, every, steps)
+                watch = GradientWatch(name, model, held_out, None, recorder, QUIET, every)
                 flow = measure(model, watch.batch).flow
                 parts: dict[str, Callable[[], object]] = {
                     "probe": partial(watch.probe, 0),

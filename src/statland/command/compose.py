@@ -1,94 +1,65 @@
-"""From Hydra's config to plain, resolved settings: below command/ nothing knows OmegaConf."""
+"""From Hydra's config to plain, resolved settings: below command/ nothing imports OmegaConf."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from statland.settings import SettingError
+from statland.settings import SettingError, check_value
 from statland.training.config import Settings, check
 
 GROUPS = ("model", "model/init", "data", "optimizer")
 
 
-def plain(config: DictConfig, typed: Iterable[str] | None = None) -> dict[str, Any]:
-    """The config as plain values, interpolations resolved. Raises SettingError where they can't.
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return the config as plain values, interpolations resolved, for_model applied.
 
-    `typed` are the overrides that made it, by default those of the Hydra job in progress.
+    Raises SettingError where an interpolation cannot be resolved.
     """
-    if typed is None:
-        typed = overrides_of_job() if HydraConfig.initialized() else ()
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
-        values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        settings: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise SettingError(str(error).splitlines()[0]) from error
-    assert isinstance(values, dict)
-    settings = {str(key): value for key, value in values.items()}
-    _set_for_model(settings, {override.split("=")[0] for override in typed})
-    return settings
+    overrides = overrides_of_job() if HydraConfig.initialized() else []
+    _set_for_model(settings, {override.split("=")[0] for override in overrides})
+    return dict(settings)
 
 
-def _set_for_model(settings: dict[str, Any], typed: Container[str]) -> None:
-    """Let what for_model says of this model take effect, but for keys that were typed.
+def _set_for_model(settings: dict[str, Any], overridden: Container[str]) -> None:
+    """Apply what for_model says of this model, except to keys that the command line sets.
 
     A preset that compares models of one size says there how wide each is.
     """
-    for_model, model = settings.pop("for_model", None) or {}, settings.get("model")
-    if not isinstance(for_model, Mapping) or not all(
-        isinstance(keys, Mapping) for keys in for_model.values()
-    ):
-        raise SettingError(f"for_model is {for_model!r}; allowed: {{NAME: {{KEY: VALUE}}}}")
+    for_model, model = settings.pop("for_model", {}), settings.get("model")
     if not isinstance(model, dict):
-        return  # which is refused by itself
+        return  # `check` refuses it
     name = str(model.get("_target_")).split(".")[-2:][0]
-    for key, value in (for_model.get(name) or {}).items():
-        if f"model.{key}" not in typed:
+    own = check_value("for_model", for_model, dict).get(name, {})
+    for key, value in check_value(f"for_model.{name}", own, dict).items():
+        if f"model.{key}" not in overridden:
             model[key] = value
 
 
-def as_far_as_resolved(config: DictConfig) -> dict[str, Any]:
-    """The config as plain values, resolved where it can be, for a job that cannot begin."""
-    try:
-        return plain(config)
-    except SettingError:
-        values = OmegaConf.to_container(config, resolve=False)
-        assert isinstance(values, dict)
-        return {str(key): value for key, value in values.items()}
-
-
 def choices_of_job() -> dict[str, str]:
-    """The configs that were chosen for this job: model, model/init, data, optimizer."""
+    """Return the configs chosen for this job: model, model/init, data, optimizer."""
     chosen = HydraConfig.get().runtime.choices
     return {group: str(chosen[group]) for group in GROUPS if chosen.get(group) is not None}
 
 
 def overrides_of_job() -> list[str]:
-    """The arguments of the command line that are this job's, as they were typed."""
-    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    assert isinstance(typed, list)
-    return [str(override) for override in typed]
+    """Return the overrides of this job, as the command line or the sweep gives them."""
+    return list(map(str, HydraConfig.get().overrides.task))
 
 
-def checked(values: Mapping[str, Any], typed: Iterable[str]) -> Settings:
-    """Plain values as Settings. Raises SettingError where they, or whom they trust, cannot be."""
-    check_trust(values.get("trust"), typed)
-    return check(values)
+def checked(values: Mapping[str, Any]) -> Settings:
+    """Return plain values as Settings. Raises SettingError where they are out of bounds.
 
-
-def check_trust(trust: object, typed: Iterable[str]) -> None:
-    """Refuse a package to trust that the command line does not name itself.
-
-    A config file, a preset or a run folder comes from who knows where; the command line does not.
+    `trust` counts on the command line alone: a config file comes from who knows where.
     """
-    named: object = []
-    for override in OverridesParser.create().parse_overrides(list(typed)):
-        if override.get_key_element().lstrip("+~") == "trust":
-            named = override.value()
-    if trust != named:
-        raise SettingError(
-            f"trust is {trust!r} in a config file or preset; allowed: on the command line"
-        )
+    trust, overrides = values.get("trust"), overrides_of_job()
+    if trust and not any(override.lstrip("+").startswith("trust=") for override in overrides):
+        raise SettingError(f"trust is {trust!r} in a config file; allowed: on the command line")
+    return check(values)

@@ -1,147 +1,137 @@
-"""One Hydra job: a run by itself, one of a sweep, or one that is gone on with."""
+"""One Hydra job: a single run, a resumed run, or a job of a sweep."""
 
-import gc
 import importlib
 import logging
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from statland.command.child import can_fork, run_in_child
-from statland.command.compose import (
-    as_far_as_resolved,
-    checked,
-    choices_of_job,
-    overrides_of_job,
-    plain,
-)
-from statland.command.folders import remove_new
-from statland.command.logged import execute_logged, logging_to
-from statland.command.mistakes import end_if_disk_is_full, refusals_in_one_line
-from statland.command.resume import resume
-from statland.command.streams import steady_streams
-from statland.command.sweep import ENDED, Progress, place, run_of, runs_in, without_run
+from statland.command.compose import checked, choices_of_job, plain
+from statland.command.mistakes import describe, errors_in_one_line
+from statland.command.resume import prepare_resumed
+from statland.command.streams import ignore_broken_pipes
+from statland.command.sweep import has_ended, identity_of, place, print_result
 from statland.records.lock import FolderTaken, held
 from statland.records.summary import read_summary, write_summary
 from statland.settings import SettingError
-from statland.training import screen
-from statland.training.prepare import Prepared, prepare
-from statland.training.stopping import Interrupted, leave_worker
+from statland.training.run import Prepared, execute, prepare
+from statland.training.stopping import SIGNALS, Interrupted, leave_worker
 
 log = logging.getLogger(__name__)
 
-# How a process ends that SIGINT or SIGTERM has asked to: by itself, or before it could.
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
-
+@errors_in_one_line()
 def main(config: DictConfig) -> None:
-    """Run one Hydra job, by itself or of a sweep.
+    """Run one Hydra job."""
+    ignore_broken_pipes()  # in a launcher's worker process too
+    if OmegaConf.is_missing(HydraConfig.get().job, "num"):
+        run_single(plain(config))
+    else:
+        run_job_of_sweep(plain(config), Path(HydraConfig.get().sweep.dir))
 
-    By itself, a setting that cannot be ends it with one line and exit status 2. In a sweep a job
-    that fails says so in its summary and its log, and the others go on.
-    """
-    steady_streams()  # of a launcher's worker too
-    hydra = HydraConfig.get()
-    if not OmegaConf.is_missing(hydra.job, "num"):
-        job_of_sweep(config, Path(hydra.sweep.dir), hydra.job.name)
+
+def run_single(values: dict[str, Any]) -> None:
+    """Train a new run, or resume one."""
+    if params := HydraConfig.get().sweeper.get("params"):
+        print(f"note: this is a single run; -m makes the sweep over {', '.join(params)}")
+    settings, choices = checked(values), choices_of_job()
+    if settings["resume"] is not None:
+        execute_logged(*prepare_resumed(settings), resume=True)
         return
-    if params := hydra.sweeper.get("params"):
-        print(f"note: this is one run; with -m all are made, a sweep over {', '.join(params)}")
-    folder = Path(hydra.runtime.output_dir)
-    with refusals_in_one_line():
-        try:
-            settings = checked(plain(config), overrides_of_job())
-            if settings["resume"] is not None:
-                resume(settings, choices_of_job(), overrides_of_job())
-                return
-            prepared = prepare(settings, choices_of_job())
-        finally:
-            remove_new()  # the folder, as long as nothing is in it
-        execute_logged(prepared, folder)
+    time = f"{settings['runs_dir']}/{datetime.now():%Y-%m-%d/%H-%M-%S.%f}"
+    usual = f"{time}-{choices['model']}-{choices['data']}-{settings['seed']}"
+    execute_logged(prepare(settings, choices), Path(settings["folder"] or usual))
 
 
-def job_of_sweep(config: DictConfig, sweep: Path, name: str) -> None:
-    """Run one job of a sweep, unless its run has ended before; print a line on how it went.
-
-    A job whose process dies has failed; the others go on.
-    """
-
-    def work() -> None:
-        train_job(config, sweep, name)
-
+def run_job_of_sweep(settings: dict[str, Any], sweep: Path) -> None:
+    """Run a job of a sweep, in a child process where that is possible; print how it went."""
     try:
         if not can_fork(str(HydraConfig.get().runtime.choices["hydra/launcher"])):
-            work()
+            train_job(settings, sweep)
             return
-        if config.get("probe_every") is not None:
+        if settings.get("probe_every") is not None:
             importlib.import_module("statland.gradients.figures")  # once, not in every child
-        runs_in(sweep)  # likewise: a child has read what its parent has
-        status = run_in_child(work)
-        if status in INTERRUPTED:
-            raise Interrupted(abs(status) if status > 0 else 128 - status)
+        status = run_in_child(lambda: train_job(settings, sweep))
+        if status - 128 in SIGNALS:
+            raise Interrupted(status)
     except Interrupted as interrupted:
         leave_worker(interrupted)
         raise
     if status < 0:
-        error = SettingError(f"its process was ended by {signal.Signals(-status).name}")
-        folder = run_of(sweep, as_far_as_resolved(config)) or _for_failure(sweep, config, name)
-        print_result(record_failure(error, config, folder), folder)
+        name = signal.Signals(-status).name
+        record_failure(SettingError(f"its process was ended by {name}"), settings, sweep)
     elif status > 0:
         sys.exit(status)
 
 
-def train_job(config: DictConfig, sweep: Path, name: str) -> None:
-    """Train one job of a sweep as far as that is left to do; print a line on how it went."""
-    folder = None
+@errors_in_one_line()
+def train_job(settings: dict[str, Any], sweep: Path) -> None:
+    """Train a job of a sweep, unless its run has ended before; print how it went.
+
+    A job that fails is recorded as failed, and the others go on.
+    """
     try:
-        prepared = prepare(checked(plain(config), overrides_of_job()), choices_of_job())
-        folder, note = place(sweep, prepared.identity, name)
-        if note:
-            print(f"note: {note}, in {folder.name}", flush=True)
-        summary = run_if_not_ended(prepared, folder)
-    except FolderTaken:
-        print(f"{folder.name if folder else name}: another process is training it", flush=True)
-        return
+        prepared = prepare(checked(settings), choices_of_job())
+        folder = place(sweep, prepared.identity)
+        with held(folder):
+            if has_ended(folder):
+                summary = read_summary(folder) or {}
+                summary["status"] += " before"
+            else:
+                summary = execute_logged(prepared, folder, Console(quiet=True), resume=True)
+        print_result(folder, summary)
+    except FolderTaken as error:
+        print(error, flush=True)
     except Exception as error:
-        end_if_disk_is_full(error)  # the next job could not begin either
-        folder = folder or _for_failure(sweep, config, name)
-        summary = record_failure(error, config, folder)
-    gc.collect()  # a run holds cycles; the next job begins without them
-    print_result(summary, folder)
+        if describe(error) is None:
+            traceback.print_exc()
+        record_failure(error, settings, sweep)
 
 
-def print_result(summary: dict[str, Any], folder: Path) -> None:
-    """Print a line on a job that has ended, and how far the sweep has come."""
-    print(f"{folder.name}: {screen.result_line(summary)}{Progress.count()}", flush=True)
-
-
-def run_if_not_ended(prepared: Prepared, folder: Path) -> dict[str, Any]:
-    """The summary of a run of a sweep, trained as far as that is left to do."""
-    with held(folder):
-        earlier = read_summary(folder)
-        if earlier is not None and earlier["status"] in ENDED:
-            return earlier | {"status": f"{earlier['status']} before"}
-        return execute_logged(prepared, folder, Console(quiet=True), resume=True)
-
-
-def _for_failure(sweep: Path, config: DictConfig, name: str) -> Path:
-    return without_run(sweep, as_far_as_resolved(config), name)
-
-
-def record_failure(error: Exception, config: DictConfig, folder: Path) -> dict[str, Any]:
-    """Say in a job's log and summary that it has failed, and why; return the summary."""
-    if not isinstance(error, SettingError):  # which needs no traceback
-        traceback.print_exc()
+def record_failure(error: Exception, settings: dict[str, Any], sweep: Path) -> None:
+    """Write to a job's log and summary that it has failed, and why; print it."""
+    folder = place(sweep, identity_of(settings))
     with logging_to(folder):
         log.error("failed: %s", error, exc_info=error)
-    reason = str(SettingError(str(error) or type(error).__name__))  # one line
-    facts = {"choices": choices_of_job(), "config": as_far_as_resolved(config)}
-    summary = facts | (read_summary(folder) or {}) | {"status": "failed", "error": reason}
+    reason = str(SettingError(describe(error) or f"{type(error).__name__}: {error}"))  # one line
+    facts = {"choices": choices_of_job(), "config": settings} | (read_summary(folder) or {})
+    summary = facts | {"status": "failed", "error": reason}
     write_summary(folder, summary)
-    return summary
+    print_result(folder, summary)
+
+
+def execute_logged(
+    prepared: Prepared, folder: Path, console: Console | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Train and measure, with a log and with a copy of the config for people to read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / ".hydra/config.yaml"
+    if not copy.exists():
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(yaml.safe_dump(dict(prepared.settings), sort_keys=False), encoding="utf-8")
+    with logging_to(folder):
+        return execute(prepared, folder, console, resume)
+
+
+@contextmanager
+def logging_to(folder: Path) -> Iterator[None]:
+    """Append what is logged meanwhile to train.log of a run folder."""
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()

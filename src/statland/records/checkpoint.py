@@ -1,120 +1,101 @@
-"""Resume points: written aside, flushed to disk, moved into place; the one before is kept."""
+"""The resume point of a run."""
 
-import contextlib
-import json
-import logging
-import os
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
+from torch import nn
 
+from statland.records.files import discard, replacing
+from statland.records.identity import Identity, read_identity
+from statland.records.summary import read_summary
 from statland.settings import SettingError
 
-log = logging.getLogger(__name__)
+NAME = "checkpoint.pt"
 
-NEWEST, BEFORE, ASIDE = "checkpoint.pt", "checkpoint.before.pt", "checkpoint.part"
-
-FORMAT = 4  # what a state holds; one of another format is not read
+FORMAT = 5  # of what a State holds; a file of another format is refused
 
 
 class State(TypedDict):
-    """What a checkpoint holds; dicts of plain values are kept as JSON, and tensors as they are."""
+    """What a checkpoint holds; none of the next step's records have been made."""
 
     updates: int  # made so far
     model: dict[str, Any]  # state_dict
     optimizer: dict[str, Any]  # state_dict
-    identity: dict[str, Any]  # what run.json holds
-    facts: dict[str, Any]  # what the run has seen so far
-    sizes: dict[str, int]  # of the files that it appends to, in bytes
-    longer: dict[str, Any] | None  # what a run of more steps goes on from
-
-
-AS_JSON = ("identity", "facts", "sizes", "longer")
-
-# What the facts of a run hold, and of which type each is.
-FACTS = {"steps": dict, "lost": int, "validation": dict, "gradient": dict, "machine": dict}
+    facts: dict[str, Any]  # what else the run goes on from, as plain values
 
 
 class CheckpointError(SettingError):
-    """No resume point of a run can be read."""
+    """A checkpoint that cannot be used."""
 
 
 def save(folder: Path, state: State) -> None:
-    """Make `state` the newest resume point of a run folder.
-
-    Whenever the process or the machine stops, a complete one is in place. Needs nothing of the
-    file system but renaming.
-    """
-    aside, newest = folder / ASIDE, folder / NEWEST
-    if aside.exists() and not newest.exists():  # stopped between the two renames below
-        os.replace(aside, newest)
-    packed = {key: json.dumps(v) if key in AS_JSON else v for key, v in state.items()}
-    with aside.open("wb") as file:
-        torch.save(packed | {"format": FORMAT}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if newest.exists():
-        os.replace(newest, folder / BEFORE)
-    os.replace(aside, newest)
-    with contextlib.suppress(OSError):  # not every system opens or flushes a directory
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)  # the names too
-        finally:
-            os.close(directory)
+    """Write the checkpoint of a run folder; the one before stays until the new one is on disk."""
+    with replacing(folder / NAME) as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load(folder: Path) -> State | None:
-    """The newest resume point that can be read; None where a run has none.
+    """Return what the checkpoint of a run folder holds; None if there is none.
 
-    A truncated or corrupt one falls back, with a warning, to the one before. Raises CheckpointError
-    where neither can be read. No checkpoint can run code: torch.load takes weights only.
+    Runs no code: torch.load takes weights and plain values only. Raises CheckpointError for a file
+    that is damaged, or from another version of the bench.
     """
-    aside_is_newest = not (folder / NEWEST).exists()
-    names = [ASIDE if aside_is_newest else NEWEST, BEFORE]
-    damaged = []
-    for path in (folder / name for name in names):
-        if not path.exists():
-            continue
-        try:
-            state = _read(path)
-        except Exception as error:  # whatever a damaged file makes of the reader
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            damaged.append(f"{path} cannot be read: {reason}")
-            continue
-        for line in damaged:
-            log.warning(line)
-            print(f"warning: {line}", file=sys.stderr)
-        return state
-    if aside_is_newest and not (folder / BEFORE).exists():
-        return None  # stopped while the very first one was written
+    path = folder / NAME
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
+            damaged = archive.testzip()
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        version = found.pop("format", None)
+    except Exception as error:  # whatever a damaged file makes of the reader
+        raise CheckpointError(f"{path} cannot be read: {_first_line(error)}") from error
     if damaged:
-        raise CheckpointError(f"no checkpoint to go on from: {'; '.join(damaged)}")
-    return None
+        raise CheckpointError(f"{path} is damaged: wrong checksum of {damaged}")
+    if version != FORMAT or found.keys() != State.__annotations__.keys():
+        raise CheckpointError(f"{path} was written by another version of the bench")
+    return State(**found)  # type: ignore[typeddict-item]  # its keys were compared above
 
 
-def _read(path: Path) -> State:
-    """A checkpoint, its parts of the types that a State has; whatever error where it is damaged."""
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise ValueError(f"{damaged} does not have its checksum")
-    packed = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(packed, dict) or packed.pop("format", None) != FORMAT:
-        raise ValueError("not a checkpoint of this version of the bench")
-    if packed.keys() != State.__annotations__.keys():
-        raise ValueError("not a checkpoint: it lacks parts, or has others")
-    state = {key: json.loads(v) if key in AS_JSON else v for key, v in packed.items()}
-    for key, value in state.items():
-        kind = int if key == "updates" else dict
-        if not isinstance(value, kind) and not (key == "longer" and value is None):
-            raise ValueError(f"not a checkpoint: {key} is of type {type(value).__name__}")
-    facts = state["facts"]
-    if not FACTS.items() <= {key: type(value) for key, value in facts.items()}.items():
-        raise ValueError("not a checkpoint: its facts lack parts, or have others")
-    for sizes in (state["sizes"], (state["longer"] or state)["sizes"]):
-        if not sizes or not all(isinstance(size, int) for size in sizes.values()):
-            raise ValueError("not a checkpoint: its sizes of files are none")
-    return State(**state)  # type: ignore[typeddict-item]  # its keys were compared above
+def resume_point(folder: Path, identity: Identity) -> State | None:
+    """Return what the run `identity` continues from in a folder; None if it has to begin anew.
+
+    Then what an earlier try has recorded is removed. Raises SettingError, before anything is
+    touched, if the folder holds another run; the same run with more steps is the same.
+    """
+    state, earlier, steps = load(folder), read_identity(folder), identity.settings["steps"]
+    if earlier is not None:
+        earlier = earlier._replace(settings=earlier.settings | {"steps": steps})
+        if (difference := identity.difference(earlier)) is not None:
+            raise SettingError(f"{folder} holds another run: {difference}")
+    status = (read_summary(folder) or {}).get("status")
+    if state is None and status in ("completed", "diverged"):
+        raise SettingError(f"{folder} holds a run that is {status}, and has no {NAME}")
+    if state is None or state["updates"] == 0:
+        discard(folder)
+        return None
+    if (made := state["updates"]) > steps:
+        raise SettingError(f"steps is {steps}; allowed: at least {made}, which the run has made")
+    return state
+
+
+def load_into(
+    folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+) -> None:
+    """Give a model, and an optimizer, the state in the checkpoint of `folder`.
+
+    Raises CheckpointError if it belongs to another model.
+    """
+    try:
+        model.load_state_dict(state["model"])
+        if optimizer is not None:
+            optimizer.load_state_dict(state["optimizer"])
+    except Exception as error:  # torch checks little of what it is given
+        message = f"{folder / NAME} belongs to another model: {_first_line(error)}"
+        raise CheckpointError(message) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,14 +1,16 @@
-"""The files that a run appends to as it goes on: reading them, and cutting them back."""
+"""The files of a run folder: written whole or not at all, read back, and cut back to a step."""
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
 from statland.gradients.reach import Profile
-from statland.records import summary
 from statland.settings import SettingError
 
 METRICS, FLOW, EVENTS = "metrics.csv", "gradient_flow.csv", "events.out.tfevents.*"
@@ -17,59 +19,55 @@ METRICS, FLOW, EVENTS = "metrics.csv", "gradient_flow.csv", "events.out.tfevents
 FLOW_COLUMNS = ("log10_median", "log10_p10", "log10_p90", "companies", "exact_zeros")
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends, complete and on disk."""
+    aside = path.with_name(f"{path.name}.part")
+    with aside.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
 def read_flow(folder: Path) -> dict[int, dict[str, Profile]]:
-    """What gradient_flow.csv holds: profiles by step and quantity.
+    """Return the profiles in gradient_flow.csv by step and quantity.
 
-    Raises SettingError where it is damaged.
+    A last line that is still being written is left out. Raises SettingError for a damaged file.
     """
-    found: dict[int, dict[str, list[list[float]]]] = {}
-    with (folder / FLOW).open(newline="", encoding="utf-8") as file:
+    found: dict[int, dict[str, Profile]] = {}
+    with (folder / FLOW).open(encoding="utf-8") as file:
+        rows = csv.reader(line for line in file if line.endswith("\n"))
+        next(rows, None)
         try:
-            for step, quantity, _, *row in list(csv.reader(file))[1:]:
-                lags = found.setdefault(int(step), {}).setdefault(quantity, [])
-                lags.append([float(value) for value in row])
-        except ValueError as error:
+            for (step, quantity), lags in groupby(rows, key=lambda row: (int(row[0]), row[1])):
+                values = [[float(value) for value in row[3:]] for row in lags]
+                profile = Profile(*torch.tensor(values, dtype=torch.float64).T)
+                found.setdefault(step, {})[quantity] = profile
+        except (ValueError, IndexError, TypeError) as error:
             raise SettingError(f"{folder / FLOW} is damaged: {error}") from error
-    return {
-        step: {
-            quantity: Profile(*torch.tensor(lags, dtype=torch.float64).T)
-            for quantity, lags in by_quantity.items()
-        }
-        for step, by_quantity in found.items()
-    }
+    return found
 
 
-def check_records(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Raise SettingError where a run's files are not those that had these sizes once."""
-    for name, size in sizes.items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size < size:
-            state = "shorter than" if path.is_file() else "gone since"
-            raise SettingError(
-                f"{path} is {state} the checkpoint says; allowed: a run folder as it was left"
-            )
+def cut_back(folder: Path, step: int) -> None:
+    """Undo what a run recorded at `step` and later: rows of its CSV files, and its summary.
 
-
-def cut_back(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Undo what was recorded after the files had these sizes, the summary too."""
-    for path in [folder / METRICS, folder / FLOW, *folder.glob(EVENTS)]:
-        if path.name in sizes:
-            os.truncate(path, sizes[path.name])
-        else:
-            path.unlink(missing_ok=True)
-    (folder / summary.NAME).unlink(missing_ok=True)
+    Rows are in the order of their steps. TensorBoard's events stay; the recorder marks them.
+    """
+    for path in (folder / METRICS, folder / FLOW):
+        kept = 0
+        with path.open("rb") as file:
+            for line in file:
+                is_row = kept > 0  # the first line is the header
+                if not line.endswith(b"\n") or (is_row and int(line.split(b",")[0]) >= step):
+                    break
+                kept += len(line)
+        os.truncate(path, kept)
+    (folder / "summary.json").unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:
-    """Remove what an earlier try has recorded in a run folder, its log apart."""
-    for pattern in (
-        METRICS,
-        FLOW,
-        EVENTS,
-        "profile.png",
-        "heatmap.png",
-        "summary.json*",
-        "checkpoint*",
-    ):
+    """Remove what an earlier try recorded in a run folder, but for its log."""
+    for pattern in (METRICS, FLOW, EVENTS, "*.png", "summary.json"):
         for path in folder.glob(pattern):
             path.unlink()

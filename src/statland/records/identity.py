@@ -1,11 +1,10 @@
 """What a run is: its settings without the machine's part, and the price files that it reads.
 
-Written once, before training, and believed before all else in a run folder; .hydra/ beside it is a
-copy for people to read.
+run.json holds it. It is written before training, and takes precedence over all else in the folder.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,8 @@ from statland.records.summary import write_json
 from statland.settings import SettingError
 
 NAME = "run.json"
+
+_Settings = Mapping[str, Any]
 
 
 class Identity(NamedTuple):
@@ -22,9 +23,39 @@ class Identity(NamedTuple):
     files: dict[str, str]  # price file -> sha256 of its bytes; empty on a synthetic market
     choices: dict[str, str]  # the configs chosen: model, model/init, data, optimizer
 
-    def same_run(self, other: "Identity") -> bool:
-        """Whether settings and files are the same; what the choices were called does not count."""
-        return (self.settings, self.files) == (other.settings, other.files)
+    def same_run(self, earlier: "Identity") -> bool:
+        """Return whether settings and files agree; the names of the choices do not count."""
+        return self.difference(earlier) is None
+
+    def difference(self, earlier: "Identity") -> str | None:
+        """Return in one line how this run differs from an earlier one; None if it does not."""
+        for line in _different(self.settings, earlier.settings):
+            return line
+        names = self.files.keys() | earlier.files.keys()
+        changed = sorted(n for n in names if self.files.get(n) != earlier.files.get(n))
+        if not changed:
+            return None
+        return f"the price files are not those that the run was trained on: {', '.join(changed)}"
+
+
+def _different(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], group: str = ""
+) -> Iterator[str]:
+    """Yield a line for each setting in which two runs differ.
+
+    A setting that one of them lacks has its neutral value there: null, {} or 1. So a run stays the
+    same run when the bench gets a new setting.
+    """
+    for name in sorted(ours.keys() | theirs.keys()):
+        our, their = ours.get(name), theirs.get(name)
+        if isinstance(our, Mapping) or isinstance(their, Mapping):
+            our, their = (v if isinstance(v, Mapping) else {} for v in (our, their))
+            yield from _different(our, their, f"{group}{name}.")
+        elif our != their:
+            present = our if their is None else their
+            is_neutral = present == 1 and not isinstance(present, bool)
+            if not (is_neutral and (name not in ours or name not in theirs)):
+                yield f"{group}{name} is {our}, and {their} in the earlier run"
 
 
 def write_identity(folder: Path, identity: Identity) -> None:
@@ -33,7 +64,7 @@ def write_identity(folder: Path, identity: Identity) -> None:
 
 
 def read_identity(folder: Path) -> Identity | None:
-    """What run.json holds; None where there is none. Raises SettingError where it is damaged."""
+    """Return what run.json holds; None if there is none. Raises SettingError if it is damaged."""
     path = folder / NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -41,16 +72,8 @@ def read_identity(folder: Path) -> Identity | None:
         return None
     except (OSError, ValueError) as error:
         raise SettingError(f"{path} cannot be read: {error}") from error
-    return parse_identity(values, str(path))
-
-
-def parse_identity(values: object, source: str) -> Identity:
-    """An Identity from plain values, as run.json and checkpoints hold them.
-
-    Raises SettingError, which names the source, where they are not one.
-    """
-    if not isinstance(values, Mapping) or values.keys() != set(Identity._fields):
-        raise SettingError(f"{source} is damaged: it is not the identity of a run")
+    if not isinstance(values, dict) or values.keys() != set(Identity._fields):
+        raise SettingError(f"{path} is damaged: it is not the identity of a run")
     if not all(isinstance(part, dict) for part in values.values()):
-        raise SettingError(f"{source} is damaged: it is not the identity of a run")
+        raise SettingError(f"{path} is damaged: it is not the identity of a run")
     return Identity(**values)

@@ -1,4 +1,4 @@
-"""One process a run folder: the second that would train in it is refused."""
+"""One process per run folder: a second is refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ class FolderTaken(SettingError):
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep a folder for this process, until the block or the process ends, however it does.
+    """Keep a folder for this process until the block or the process ends.
 
-    Within the block it may be held again. Raises FolderTaken where another process has it, and
-    SettingError where nothing can be written into the folder.
+    Within the block it may be held again. Raises FolderTaken if another process has it, and
+    SettingError if nothing can be written into it.
     """
     lock = FileLock(folder.resolve() / NAME, is_singleton=True, thread_local=False)
     try:
@@ -36,5 +36,5 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def remove_lock(folder: Path) -> None:
-    """Remove what `held` leaves behind in a folder, while it is held."""
+    """Remove what `held` leaves in a folder, while it is held."""
     (folder / NAME).unlink(missing_ok=True)

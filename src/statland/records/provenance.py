@@ -11,9 +11,8 @@ PACKAGES = ("statland", "torch", "numpy", "pandas", "hydra-core", "omegaconf", "
 
 
 def provenance() -> dict[str, object]:
-    """The git commit and whether the tree was clean (None outside git), versions, the command."""
-    commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain")
+    """Return the git commit, whether the tree was clean (None outside git), versions, command."""
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return {
         "commit": commit,
         "clean": None if changes is None else changes == "",
@@ -23,17 +22,12 @@ def provenance() -> dict[str, object]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the folder that this file is in, whatever GIT_DIR may point at."""
-    home = Path(__file__).parent
+    """Ask git about the folder that this file is in, whatever GIT_DIR is set to."""
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command, home = ["git", *arguments], Path(__file__).parent
     try:
         done = subprocess.run(
-            ["git", *arguments],
-            cwd=home,
-            env={key: v for key, v in os.environ.items() if not key.startswith("GIT_")},
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+            command, cwd=home, env=outside, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

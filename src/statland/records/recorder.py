@@ -1,4 +1,4 @@
-"""Writes a run folder as the run goes on; the only file that knows TensorBoard."""
+"""Writes a run folder during training; the only file that knows TensorBoard."""
 
 import csv
 import io
@@ -19,18 +19,18 @@ from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back
 from statland.records.summary import write_summary
 from statland.settings import SettingError
 
-if TYPE_CHECKING:  # importing it takes a second that no run should wait for before it trains
+if TYPE_CHECKING:  # importing it takes a second, which no run should wait for before it trains
     from matplotlib.figure import Figure
 
-# Scalars that can wait are handed on together, so often at most: each by itself would wake
-# TensorBoard's writer, and ask the system to write, hundreds of times a second.
+# Scalars of training steps are handed on together, so often at most: each by itself would wake
+# TensorBoard's writer, and ask the system to write, hundreds of times per second.
 HAND_ON_SECONDS = 0.1
 
-# Largest float32: TensorBoard's scalars are no wider. The plain value is in metrics.csv.
+# Largest float32: TensorBoard's scalars are no wider. metrics.csv has the plain value.
 FLOAT32_MAX = 3.4028234663852886e38
 
-# Where the metrics that HParams shows first stand instead when they are -inf, or inf or nan.
-# 1e-45 is float32's smallest number, and 1e-324 is below float64's.
+# HParams drops a run if one of the metrics that it shows first is not finite. These stand there
+# instead of -inf, and of inf and nan: 1e-45 is float32's smallest number, 1e-324 below float64's.
 EDGES = {
     "gradient/first_to_last": (-324.0, 324.0),
     "gradient/log10_norm": (-45.0, math.log10(FLOAT32_MAX)),
@@ -42,44 +42,39 @@ EDGES = {
 class Recorder:
     """Writes one run folder: TensorBoard events, CSV files, figures and summary.json.
 
-    metrics.csv has the columns step, tag, value, a row for every scalar that TensorBoard has;
+    metrics.csv has the columns step, tag, value, one row for every scalar that TensorBoard has;
     gradient_flow.csv has step, quantity, lag, log10_median, log10_p10, log10_p90, companies and
-    exact_zeros.
+    exact_zeros. Rows come in the order of their steps.
     """
 
-    def __init__(self, folder: Path, sizes: Mapping[str, int] | None = None, step: int = 0) -> None:
-        """Start recording into `folder`, or take it up where its files had these `sizes`.
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        """Start recording into `folder`, or continue a run that has made `step` updates.
 
-        That was after so many steps; what TensorBoard has read of later ones it then drops.
-        Raises SettingError where a new run would meet an earlier one.
+        What was recorded at `step` and later is dropped. Raises SettingError if a new run would
+        meet an earlier one.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        if sizes is None and (folder / METRICS).exists():
+        if step == 0 and (folder / METRICS).exists():
             raise SettingError(f"{folder} holds a run already; allowed: a new folder")
-        if sizes is not None:
-            cut_back(folder, sizes)
         self._file, self._rows = _csv(folder / METRICS, ["step", "tag", "value"])
         header = ["step", "quantity", "lag", *FLOW_COLUMNS]
         self._flow_file, self._flow_rows = _csv(folder / FLOW, header)
+        if step > 0:
+            cut_back(folder, step)
         self._events = SummaryWriter(str(folder), purge_step=step or None)
         assert self._events.file_writer is not None
         self._write: Callable[[Summary, int], None] = self._events.file_writer.add_summary
-        # Scalars that wait to be written, a step and its values each, and since when.
-        self._waiting: list[tuple[int, dict[str, float]]] = []
+        self._waiting: list[tuple[int, dict[str, float]]] = []  # steps, and their scalars
         self._handed_on: float = -math.inf
 
-    def sizes(self) -> dict[str, int]:
-        """Bring all that was recorded to the disk; the size of each file, in bytes."""
+    def flush(self) -> None:
+        """Bring all that was recorded to the disk."""
         self._hand_on()
         self._events.flush()
-        self._flow_file.flush()
-        found = {}
         for path in [self.folder / METRICS, self.folder / FLOW, *self.folder.glob(EVENTS)]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-                found[path.name] = path.stat().st_size
-        return found
 
     def hyperparameters(self, settings: Mapping[str, Any], text: str) -> None:
         """Write the settings into this very run, not a sub-run of it, and the config as text."""
@@ -87,7 +82,7 @@ class Recorder:
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in settings.items()
         }
-        # Runs with equal settings stay apart: a trial is a folder, and bears its name.
+        # A trial is a folder, and bears its name: runs of equal settings stay apart.
         start = hparams_pb(known, trial_id="/".join(self.folder.resolve().parts[-2:]))
         self._write(start, 0)
         self.text("settings", f"```yaml\n{text}```")
@@ -104,34 +99,29 @@ class Recorder:
     def _hand_on(self) -> None:
         """Write the scalars that wait, to both files."""
         for step, values in self._waiting:
-            event = Summary(
-                value=[Summary.Value(tag=t, simple_value=showable(t, v)) for t, v in values.items()]
-            )
-            self._write(event, step)
+            shown = [Summary.Value(tag=t, simple_value=showable(t, v)) for t, v in values.items()]
+            self._write(Summary(value=shown), step)
             self._rows.writerows((step, tag, repr(value)) for tag, value in values.items())
         self._waiting.clear()
         self._file.flush()
         self._handed_on = time.perf_counter()
 
     def flow(self, step: int, profiles: Mapping[str, Profile]) -> None:
-        """Write profiles of the gradient flow, by quantity, to gradient_flow.csv: a row a lag."""
+        """Write profiles of the gradient flow, by quantity, to gradient_flow.csv."""
         for quantity, profile in profiles.items():
-            columns = (column.tolist() for column in profile)
-            self._flow_rows.writerows(
-                (step, quantity, lag, *row) for lag, row in enumerate(zip(*columns, strict=True))
-            )
+            lags = zip(*(column.tolist() for column in profile), strict=True)
+            self._flow_rows.writerows((step, quantity, lag, *row) for lag, row in enumerate(lags))
         self._flow_file.flush()
 
     def profile(self, tag: str, log10: Tensor, first: int = 0) -> None:
         """Write a profile (lags,) to TensorBoard, each lag as a step, from lag `first` on.
 
-        An exact zero has no place on such an axis and is left out. metrics.csv leaves profiles to
-        gradient_flow.csv, which has them with their bands.
+        An exact zero has no place on such an axis and is left out. gradient_flow.csv has profiles
+        with their bands; metrics.csv has none.
         """
         for lag, value in enumerate(log10.tolist()):
             if lag >= first and math.isfinite(value):
-                event = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-                self._write(event, lag)
+                self._write(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), lag)
 
     def figure(self, tag: str, figure: "Figure", step: int) -> None:
         """Write a figure to TensorBoard, and as a PNG with the last part of its tag as name."""
@@ -141,8 +131,7 @@ class Recorder:
         image = Summary.Image(
             encoded_image_string=png.getvalue(), width=width, height=height, colorspace=4
         )
-        event = Summary(value=[Summary.Value(tag=tag, image=image)])
-        self._write(event, step)
+        self._write(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
         (self.folder / f"{tag.rpartition('/')[2]}.png").write_bytes(png.getvalue())
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
@@ -168,7 +157,7 @@ class Recorder:
 
 
 def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
-    """A CSV file to append rows to, its header written where it is new."""
+    """Open a CSV file to append rows to; a new one gets its header."""
     file = path.open("a", newline="", encoding="utf-8")
     rows = csv.writer(file, lineterminator="\n")
     if file.tell() == 0:
@@ -178,11 +167,7 @@ def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
 
 
 def showable(tag: str, value: float) -> float:
-    """A scalar as TensorBoard gets it, in float32's range: what is beyond is inf.
-
-    HParams drops a run from its plots if one of the story's metrics is not finite. So these end
-    where float32 ends: a run that exploded is drawn, at the edge. metrics.csv has the plain value.
-    """
+    """Return a scalar as TensorBoard gets it, in float32's range; see EDGES for what is beyond."""
     if abs(value) > FLOAT32_MAX:
         value = math.copysign(math.inf, value)
     if math.isfinite(value) or tag not in EDGES:

@@ -1,41 +1,53 @@
-"""What runs have come to: run folders to a table, a row a run."""
+"""Reads run folders into a table, one row per run."""
 
 import math
 import re
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from rich.progress import track
 
 from statland.data.base import EXACT
 from statland.gradients.norms import log10_together
+from statland.records.files import METRICS, read_flow
 from statland.records.identity import read_identity
-from statland.records.summary import read_summary
-from statland.settings import flatten
+from statland.records.summary import NAME, read_summary
+from statland.settings import SettingError, flatten
 
-# A run has solved its market when two validations running are below this share of the loss of the
+# A run has solved its market when two validations in a row are below this share of the loss of the
 # best baseline that is not exact: one validation may be a spike, and nothing is below a tenth of 0.
 SOLVED = 0.1
 
+# Of the gradient, columns that are numbers, and what summary.json calls them. A reach is that of the
+# flow to the inputs, which every model has, unless it says state.
+OF_GRADIENT = {
+    "reach": "reach_inputs_days",
+    "reach_state": "reach_days",
+    "decay": "decay_per_day",
+    "first_to_last": "first_to_last",
+    "theory": "theory_decay_per_day",
+}
+
 
 def load(*paths: Path | str) -> pd.DataFrame:
-    """One row a run below `paths`: what it was, how it went, and how far its gradient reached.
+    """Return one row per run below `paths`: what it was, how it went, how far its gradient reached.
 
     Settings are columns named like their keys (model, model/init, data.max_days, seed, ...), and
     the baselines' losses like baseline/constant. A run without a summary has status unfinished;
-    ended is when the others ended, in seconds since 1970. A folder that cannot be read is named,
-    with the reason, in the frame's attrs["skipped"].
+    ended is when the others ended, in seconds since 1970. The frame's attrs["skipped"] names each
+    folder that cannot be read, and why.
     """
-    folders = sorted({f.parent for path in paths for f in _records(Path(path))}, key=_natural)
+    files = {f for path in paths for n in (METRICS, NAME, "run.json") for f in Path(path).rglob(n)}
+    folders = sorted({file.parent for file in files}, key=_natural)
     rows, skipped = [], []
     for folder in track(folders, "reading runs", transient=True, disable=len(folders) < 50):
         try:
-            rows.append(_read(folder))
+            rows.append(_row(folder))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             skipped.append(f"{folder}: {type(error).__name__}: {str(error).splitlines()[0]}")
     frame = pd.DataFrame(rows)
@@ -44,12 +56,12 @@ def load(*paths: Path | str) -> pd.DataFrame:
 
 
 def curve_of(folder: str) -> list[tuple[int, float]]:
-    """The (step, validation loss) pairs of a run."""
+    """Return the (step, validation loss) pairs of a run."""
     return _scalars(Path(folder), "loss/validation")[0]
 
 
 def step_solved(curve: Iterable[tuple[int, float]], threshold: float) -> float:
-    """The step of the first of two validations running below `threshold`; nan where none is.
+    """Return the step of the first of two validations in a row below `threshold`; nan without one.
 
     `curve` holds (step, loss) pairs.
     """
@@ -61,100 +73,88 @@ def step_solved(curve: Iterable[tuple[int, float]], threshold: float) -> float:
 
 
 def profiles_of(folder: str) -> dict[str, list[float]]:
-    """The median log10 flow to the inputs by lag, before training and after.
-
-    Every model has inputs, so families can be put side by side.
-    """
+    """Return the median log10 flow to the inputs by lag, "before" training and "after"."""
     try:
-        lines = (Path(folder) / "gradient_flow.csv").read_text(encoding="utf-8").splitlines()[1:]
-        inputs = [line.split(",") for line in lines if ",x," in line]
-        if not inputs:
-            return {}
-        ends = {"before": inputs[0][0], "after": inputs[-1][0]}
-        return {
-            when: [float(row[3]) for row in inputs if row[0] == step] for when, step in ends.items()
-        }
-    except (OSError, ValueError, IndexError):
+        flows = [flow["x"].median.tolist() for flow in read_flow(Path(folder)).values()]
+    except (OSError, SettingError, KeyError):
         return {}
+    return {"before": flows[0], "after": flows[-1]} if flows else {}
 
 
-def _records(path: Path) -> Iterable[Path]:
-    for name in ("metrics.csv", "summary.json", "run.json"):
-        yield from path.rglob(name)
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    """One run's row. Raises ValueError, KeyError or TypeError where the files are not a run's."""
-    summary = read_summary(folder)
-    if summary is None and (folder / "summary.json").exists():
-        raise ValueError("summary.json is truncated, or not a run's")
+def _row(folder: Path) -> dict[str, Any]:
+    """Return one run's row. Raises some error for files that are not a run's."""
+    summary, file = read_summary(folder), folder / NAME
     if summary is None:
         identity = read_identity(folder)
-        if identity is None:
-            raise ValueError("run.json is missing")
-        summary = {
-            "status": "unfinished",
-            "choices": identity.choices,
-            "config": identity.settings,
-        }
-    config = dict(summary["config"])
-    published = config.pop("published", None) or {}
-    settings = flatten(config) | summary["choices"]
-    # A list cannot tell groups apart.
-    settings = {key: str(v) if isinstance(v, list) else v for key, v in settings.items()}
-    settings["steps_asked"] = settings.pop("steps", None)  # steps are those that were made
-    validation = summary.get("validation") or {}
-    gradient = summary.get("gradient") or {}
-    baselines = {k: float(v) for k, v in (summary.get("baselines") or {}).items() if v is not None}
-    threshold = SOLVED * min((v for v in baselines.values() if v >= EXACT), default=math.nan)
-    tags = "loss/validation", "score/accuracy", "speed/steps_per_second"
-    curve, accuracy, timed = _scalars(folder, *tags)
-    steps_to_solve = step_solved(curve, threshold)
-    wrong = [(step, 1 - share) for step, share in accuracy]
-    speeds = [speed for _, speed in timed]
-    file = folder / "summary.json"
-    row: dict[str, Any] = {
+        if identity is None or file.exists():
+            raise ValueError("run.json is missing, or summary.json is truncated or not a run's")
+        summary = {"status": "unfinished", "choices": identity.choices, "config": identity.settings}
+    published = summary["config"].pop("published", None) or {}
+    flat = flatten(summary)
+    baselines = {key: value for key, value in flat.items() if key.startswith("baselines.")}
+    losses = [float(loss) for loss in baselines.values() if loss is not None]
+    row = {
         "run": folder.name,
         "folder": str(folder),
         "status": summary["status"],
         "error": summary.get("error", ""),
         "ended": file.stat().st_mtime if file.exists() else math.nan,
+        "published": published,
         "steps": summary.get("steps"),
         "seconds": summary.get("seconds"),
-        "parameters": _float(summary.get("parameters")),
-        "validation": _float(validation.get("mse")),
-        "skill": _float(validation.get("skill")),
-        "best_baseline": min(baselines.values(), default=math.nan),
-        "solved_below": threshold,
-        "solved": not math.isnan(steps_to_solve),
-        "steps_to_solve": steps_to_solve,
-        "accuracy_known": bool(accuracy),
-        "steps_to_all_right": step_solved(wrong, EXACT),
-        "published": published,
-        "steps_per_second": float(np.median(speeds)) if speeds else math.nan,
-        "span": _float(summary.get("span")),
+        "parameters": _number(flat.get("parameters")),
+        "span": _number(flat.get("span")),
+        "validation": _number(flat.get("validation.mse")),
+        "skill": _number(flat.get("validation.skill")),
+        **_of_course(folder, losses),
     }
-    for when in ("before", "after"):
-        found = gradient.get(when) or {}
-        # By the inputs, which every model has, so that families can be put side by side.
-        row[f"reach_{when}"] = _float(found.get("reach_inputs_days"))
-        row[f"reach_{when}_is_bounded"] = found.get("reach_inputs_is_bounded", True)
-        of_state = found.get("quantity") == "state"
-        row[f"reach_state_{when}"] = _float(found.get("reach_days") if of_state else None)
-        row[f"reach_state_{when}_is_bounded"] = found.get("reach_is_bounded", True)
-        row[f"verdict_{when}"] = found.get("verdict") or "-"
-        row[f"decay_{when}"] = _float(found.get("decay_per_day"))
-        row[f"first_to_last_{when}"] = _float(found.get("first_to_last"))
-        row[f"lyapunov_{when}"] = _float((found.get("lyapunov") or [None])[0])
-        row[f"theory_{when}"] = _float(found.get("theory_decay_per_day"))
-        row[f"log10_dp_dw_{when}"] = _together((found.get("log10_dp_dw") or {}).values())
-    return row | {f"baseline/{name}": value for name, value in baselines.items()} | settings
+    row |= _of_gradient(flat, "before") | _of_gradient(flat, "after")
+    row |= {f"baseline/{k.split('.')[1]}": _number(v) for k, v in baselines.items()}
+    settings = flatten(summary["config"])
+    settings["steps_asked"] = settings.pop("steps", None)  # steps are those that were made
+    # A list cannot tell groups apart.
+    row |= {key: str(v) if isinstance(v, list) else v for key, v in settings.items()}
+    return row | summary["choices"]
+
+
+def _of_course(folder: Path, baselines: list[float]) -> dict[str, Any]:
+    """Return whether and when a run solved its market, and its speed."""
+    tags = "loss/validation", "score/accuracy", "speed/steps_per_second"
+    curve, accuracy, timed = _scalars(folder, *tags)
+    threshold = SOLVED * min((loss for loss in baselines if loss >= EXACT), default=math.nan)
+    solved = step_solved(curve, threshold)
+    return {
+        "best_baseline": min(baselines, default=math.nan),
+        "solved_below": threshold,
+        "solved": not math.isnan(solved),
+        "steps_to_solve": solved,
+        "accuracy_known": bool(accuracy),
+        "steps_to_all_right": step_solved([(step, 1 - share) for step, share in accuracy], EXACT),
+        "steps_per_second": median(speed for _, speed in timed) if timed else math.nan,
+    }
+
+
+def _of_gradient(flat: dict[str, Any], when: str) -> dict[str, Any]:
+    """Return what a summary says of the gradient before or after training."""
+    found = {key.removeprefix(f"gradient.{when}."): value for key, value in flat.items()}
+    weights = [v for k, v in found.items() if k.startswith("log10_dp_dw.") and v is not None]
+    together = log10_together(torch.tensor(weights, dtype=torch.float64))
+    row = {f"{name}_{when}": _number(found.get(key)) for name, key in OF_GRADIENT.items()}
+    if found.get("quantity") != "state":
+        row[f"reach_state_{when}"] = math.nan
+    return row | {
+        f"reach_{when}_is_bounded": found.get("reach_inputs_is_bounded", True),
+        f"reach_state_{when}_is_bounded": found.get("reach_is_bounded", True),
+        f"verdict_{when}": found.get("verdict") or "-",
+        f"lyapunov_{when}": _number((found.get("lyapunov") or [None])[0]),
+        f"log10_dp_dw_{when}": together if math.isfinite(together) else math.nan,
+    }
 
 
 def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
-    """The values of each tag by step; a last line that is still being written is left out."""
+    """Return each tag's values by step; a last line that is still being written is left out."""
     try:
-        lines = (folder / "metrics.csv").read_text(encoding="utf-8").split("\n")[:-1]
+        lines = (folder / METRICS).read_text(encoding="utf-8").split("\n")[:-1]
     except OSError:
         return [[] for _ in tags]
     found = []
@@ -164,14 +164,8 @@ def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
     return found
 
 
-def _float(value: Any) -> float:
+def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def _together(log10: Iterable[float | None]) -> float:
-    """Log10 of the norm over weights, given that of each; nan where there are none."""
-    value = log10_together(torch.tensor([v for v in log10 if v is not None], dtype=torch.float64))
-    return value if math.isfinite(value) else math.nan
 
 
 def _natural(folder: Path) -> tuple[str, list[tuple[int, str]]]:

@@ -1,11 +1,12 @@
-"""What a run came to, as strict JSON: summary.json, never half-written."""
+"""What came out of a run, as strict JSON: summary.json."""
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from statland.records.files import replacing
 
 NAME = "summary.json"
 
@@ -16,24 +17,23 @@ def write_summary(folder: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:
-    """What summary.json of a run folder holds; None where there is none that can be read."""
+    """Return what summary.json of a run folder holds; None if there is none that can be read."""
     try:
-        read = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return read if isinstance(read, dict) and "status" in read else None
+    return found if isinstance(found, dict) and "status" in found else None
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write strict JSON aside and move it into place."""
-    aside = path.with_suffix(path.suffix + ".part")
+    """Write strict JSON, in one piece or not at all."""
     text = json.dumps(finite_json(values), indent=2, allow_nan=False, ensure_ascii=False)
-    aside.write_text(text + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    with replacing(path) as file:
+        file.write(f"{text}\n".encode())
 
 
 def finite_json(value: Any) -> Any:
-    """What strict JSON can hold: a number that is not finite becomes None."""
+    """Return a value as strict JSON can hold it: a number that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): finite_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -10,7 +10,7 @@ GROUPS = ("model", "data", "optimizer")
 # Settings of the machine, of where records go and of what others printed: no part of a run's
 # identity.
 MACHINE = {"runs_dir", "sweep", "device", "threads", "resume", "trust", "checkpoint_every"}
-MACHINE |= {"published"}
+MACHINE |= {"folder", "published"}
 # Of these, what a resumed run takes from the run that was stopped.
 KEPT = ("device", "threads", "checkpoint_every", "published")
 NOT_HYPERPARAMETERS = MACHINE | {"log_every", "validate_every", "probe_every"}
@@ -35,6 +35,7 @@ class Settings(TypedDict):
     dtype: Literal["float32", "float64"]
     threads: Annotated[int, Range(1, 1024)]
     runs_dir: str
+    folder: str | None
     sweep: str
     resume: str | None
     published: dict[str, Any]
@@ -76,12 +77,3 @@ def without_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
 def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that tell results apart, as flat keys."""
     return {k: v for k, v in flatten(settings).items() if k not in NOT_HYPERPARAMETERS}
-
-
-def difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return the first setting in which two runs differ, as key and both values, or None."""
-    ours, theirs = flatten(without_machine(now)), flatten(without_machine(earlier))
-    for key in sorted(ours.keys() | theirs.keys()):
-        if ours.get(key) != theirs.get(key):
-            return f"{key}: {theirs.get(key)}, not {ours.get(key)}"
-    return None

@@ -1,4 +1,4 @@
-"""A run's model, read back from its folder, for a notebook that goes on where the run ended."""
+"""A run's model, read back from its folder, for a notebook that continues where the run ended."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +9,14 @@ import torch
 from statland.data.base import Market
 from statland.models.base import SequenceModel
 from statland.records import checkpoint
-from statland.records.identity import NAME, parse_identity, read_identity
+from statland.records.identity import NAME, read_identity
 from statland.settings import SettingError
 from statland.training.build import build_model
 from statland.training.config import MACHINE, check
-from statland.training.resume import check_same_files, take_over
 
 
 class LoadedRun(NamedTuple):
-    """What a run has come to, as far as its newest checkpoint goes."""
+    """What a run has come to, as far as its checkpoint goes."""
 
     model: SequenceModel  # trained, on the processor, in evaluation mode and the run's dtype
     market: Market
@@ -32,23 +31,21 @@ def load_run(folder: Path | str, trust: str | Sequence[str] = ()) -> LoadedRun:
         x, lengths, y = run.market.validation()[0]
         run.model(x, lengths)                                      # predictions (B, K)
 
-    Reads and writes nothing else, and runs no code from the folder: of a checkpoint weights alone
-    are taken. Packages of your own that the run's model or market is from are imported where
-    `trust` names them. The state of the random numbers stays as it is.
+    Runs no code from the folder, and leaves the state of the random numbers as it is. Your own
+    packages, if the run's model or market is from one, are imported only if `trust` names them.
 
-    Raises SettingError where the folder has no run.json or no checkpoint, where either is damaged,
-    where a package is not trusted, and where the market's price files are not those of the run.
+    Raises SettingError if the folder has no run.json or no checkpoint, if either is damaged, if a
+    package is not trusted, and if the market's price files are not those of the run.
     """
     folder = Path(folder)
-    if read_identity(folder) is None:
+    identity, state = read_identity(folder), checkpoint.load(folder)
+    if identity is None:
         raise SettingError(f"{folder} has no {NAME}; allowed: the folder of a run")
-    state = checkpoint.load(folder)
     if state is None:
         raise SettingError(
             f"{folder} has no checkpoint yet; allowed: a run that has made checkpoint_every steps, "
             f"or all of its steps"
         )
-    identity = parse_identity(state["identity"], f"{folder}/{checkpoint.NEWEST}")
     here = dict.fromkeys(MACHINE) | {
         "device": "cpu",
         "threads": 1,
@@ -59,6 +56,7 @@ def load_run(folder: Path | str, trust: str | Sequence[str] = ()) -> LoadedRun:
     }
     with torch.random.fork_rng(devices=[]):
         market, model = build_model(check(identity.settings | here), torch.device("cpu"))
-    check_same_files(identity.files, market.fingerprint)
-    take_over(folder, state, model)
+    if difference := identity._replace(files=dict(market.fingerprint)).difference(identity):
+        raise SettingError(f"{folder}: {difference}; allowed: the same files")
+    checkpoint.load_into(folder, state, model)
     return LoadedRun(model.eval(), market, identity.settings, state["updates"])

@@ -5,8 +5,9 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 import yaml
 from rich.console import Console
 
@@ -17,20 +18,27 @@ from statland.records.identity import NAME, Identity, write_identity
 from statland.records.lock import held
 from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
+from statland.records.summary import finite_json
 from statland.settings import SettingError
 from statland.training import screen
-from statland.training.build import Built
-from statland.training.config import KEPT, Settings, hyperparameters
-from statland.training.device import seed_step
+from statland.training.build import Built, build
+from statland.training.config import KEPT, Settings, hyperparameters, without_machine
+from statland.training.device import device_of, prepare_process, seed_step
 from statland.training.evaluation import baselines, evaluate, skill
 from statland.training.fit import Diverged, Step, fit
-from statland.training.prepare import Prepared, prepare
-from statland.training.resume import resume_point
 from statland.training.step_log import StepLog
 from statland.training.stopping import Interrupted, signals_to
 from statland.training.watch import GradientWatch
 
 log = logging.getLogger(__name__)
+
+
+class Prepared(NamedTuple):
+    """A run that can begin; nothing of it has been written yet."""
+
+    settings: Settings
+    identity: Identity
+    built: Built
 
 
 def run(
@@ -40,14 +48,23 @@ def run(
     console: Console | None = None,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Train and measure one model as `settings` say; return what summary.json holds.
+    """Train and measure one model; return what summary.json holds.
 
     `choices` names the configs chosen for model, model/init, data and optimizer; `console` is where
-    progress and results are printed. With `resume`, go on from the folder's last checkpoint; a run
-    that was stopped before its first begins anew. Raises SettingError, before anything is written,
-    where a setting cannot be or the folder holds another run.
+    progress and results are printed. With `resume` the run continues from the folder's checkpoint;
+    a run that has none yet begins anew. Raises SettingError, before anything is written, if a
+    setting cannot be used or the folder holds another run.
     """
     return execute(prepare(settings, choices), folder, console, resume)
+
+
+def prepare(settings: Settings, choices: Mapping[str, str]) -> Prepared:
+    """Seed, and build what the settings name. Raises SettingError if that is not possible."""
+    prepare_process(settings["threads"])
+    torch.manual_seed(settings["seed"])
+    built = build(settings, device_of(settings["device"]))
+    plain = finite_json(without_machine(settings))
+    return Prepared(settings, Identity(plain, dict(built.market.fingerprint), dict(choices)), built)
 
 
 def execute(
@@ -58,17 +75,19 @@ def execute(
     settings, identity, built = prepared
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
-        state = None
-        if resume:
-            state = resume_point(folder, identity, built.model, built.optimizer)
-        elif (folder / NAME).exists():
+        if not resume and (folder / NAME).exists():
             raise SettingError(f"{folder} holds a run already; allowed: a new folder")
-        sizes, step = (state["sizes"], state["updates"]) if state is not None else (None, 0)
-        asked: list[int] = []  # signals that ask to stop, from before anything is written
-        with signals_to(lambda number, _: asked.append(number)), Recorder(folder, sizes, step) as r:
+        state = checkpoint.resume_point(folder, identity) if resume else None
+        if state is not None:
+            checkpoint.load_into(folder, state, built.model, built.optimizer)
+        signals: list[int] = []  # that ask to stop, from before anything is written
+        with (
+            signals_to(lambda number, _: signals.append(number)),
+            Recorder(folder, state["updates"] if state else 0) as recorder,
+        ):
             write_identity(folder, identity)
             console = console or Console(markup=False)
-            in_progress = Run(settings, identity, built, r, console, asked)
+            in_progress = Run(settings, identity, built, recorder, console, signals)
             if state is not None:
                 in_progress.restore(state)
             return in_progress.record(started)
@@ -84,13 +103,12 @@ class Run:
         built: Built,
         recorder: Recorder,
         console: Console,
-        asked: Sequence[int],
+        asked: Sequence[int] = (),
     ) -> None:
-        """Prepare a run that stops, saved, once there is a signal in `asked`."""
+        """Prepare a run that saves and stops as soon as there is a signal in `asked`."""
         self.settings, self.identity, self.asked = settings, identity, asked
-        self.choices = identity.choices
+        self.choices, self.recorder, self.console = identity.choices, recorder, console
         self.market, self.model, self.optimizer = built
-        self.recorder, self.console = recorder, console
         parameter = next(self.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.baselines = baselines(self.market)
@@ -98,14 +116,12 @@ class Run:
         self.validation: dict[str, float | None] = {}
         self.steps = StepLog(recorder, dict(self.model.named_parameters()), settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
-        every, steps = settings["probe_every"], settings["steps"]
+        every = settings["probe_every"]
         span, is_spread = self.market.span, self.market.span_is_spread
         self.watch = GradientWatch(
-            name, self.model, self.held_out, span, recorder, console, every, steps, is_spread
+            name, self.model, self.held_out, span, recorder, console, every, is_spread
         )
-        self.start = self.lost = 0  # where fit begins; steps running whose loss was not finite
-        # What a longer run goes on from: without the rows that only the last step has.
-        self.longer: dict[str, Any] | None = None
+        self.start = self.lost = 0  # where fit begins; steps in a row without a finite loss
 
     def record(self, started: float) -> dict[str, Any]:
         """Train, measure, and write the run folder; return the summary."""
@@ -134,21 +150,23 @@ class Run:
         return summary
 
     def train(self) -> str:
-        """Fit the model, recording as it goes; return the status."""
+        """Fit the model, recording every step; return the status."""
         status, steps, clip_norm = "completed", self.settings["steps"], self.settings["clip_norm"]
+        start = self.start, self.lost
         self.steps.seconds = time.perf_counter()
         with screen.Bar(self.console, self.choices["model"], steps) as bar:
             try:
-                start = (self.start, self.lost)
-                made = fit(self.model, self._train_batch, self.optimizer, steps, clip_norm, *start)
-                for step in made:
+                batches = self._train_batch
+                for step in fit(self.model, batches, self.optimizer, steps, clip_norm, *start):
                     self.steps.record_update()
                     self._save_if_due(step)
                     self._record_step(step, bar)
             except Diverged as diverged:
                 log.warning("diverged: %s", diverged)
                 status = "diverged"
-        self._end_steps(status)
+        self.steps.record_update()
+        if status == "completed" and self.settings["checkpoint_every"] is not None:
+            self._save(self.lost)
         self._validate(self.steps.tally.updates)
         self.watch.finish(self.steps.tally.updates, diverged=status == "diverged")
         return status
@@ -159,33 +177,23 @@ class Run:
         if step.index % self.settings["validate_every"] == 0:
             self._validate(step.index)
         self.lost = 0 if math.isfinite(step.loss) else step.lost + 1
-        self.steps.add(step)
-        is_due = self.steps.is_due(step.index)
-        if not is_due and step.index == self.settings["steps"] - 1:
-            self.longer = self.steps.point()
-        if is_due or step.index == self.settings["steps"] - 1:
-            bar.show(step, self.validation["mse"], self.steps.record_full(step))
-
-    def _end_steps(self, status: str) -> None:
-        """Write what is left to be written of the steps, and the last resume point."""
-        self.steps.record_update()
-        if self.longer is None:
-            self.longer = self.steps.point()
-        self.steps.flush()
-        if status == "completed" and self.settings["checkpoint_every"] is not None:
-            self._save(self.lost)
+        speed = self.steps.add(step, is_last=step.index == self.settings["steps"] - 1)
+        if speed is not None:
+            bar.show(step, self.validation["mse"], speed)
 
     def _save_if_due(self, step: Step) -> None:
-        """Write a resume point where one is due, or where a signal asks to stop; then stop."""
+        """Write a checkpoint if one is due, or if a signal asks to stop; then stop."""
         every = self.settings["checkpoint_every"]
-        is_due = every is not None and step.index % every == 0 and step.index > self.start
-        if is_due or self.asked:
-            self._save(step.lost)
         if self.asked:
+            self._save(step.lost)
             raise Interrupted(128 + self.asked[0])
+        if every is not None and step.index % every == 0 and step.index > self.start:
+            self._save(step.lost)
+            self.watch.draw_if_old()
 
     def _save(self, lost: int) -> None:
-        """Write a resume point after so many updates, none of the next step's records made."""
+        """Write a checkpoint after the updates so far, none of the next step's records made."""
+        self.recorder.flush()
         facts = {
             "steps": self.steps.state(),
             "lost": lost,
@@ -197,17 +205,13 @@ class Run:
             updates=self.steps.tally.updates,
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            identity=self.identity._asdict(),
             facts=facts,
-            sizes=self.recorder.sizes(),
-            longer=self.longer,
         )
         checkpoint.save(self.recorder.folder, state)
 
     def restore(self, state: State) -> None:
-        """Take the records up at the resume point that model and optimizer are in."""
-        self.start, self.longer = state["updates"], state["longer"]
-        facts = state["facts"]
+        """Continue from the checkpoint whose weights model and optimizer have."""
+        self.start, facts = state["updates"], state["facts"]
         self.steps.restore(facts["steps"])
         self.lost, self.validation = facts["lost"], facts["validation"]
         self.watch.restore(facts["gradient"], self.start)
@@ -217,7 +221,7 @@ class Run:
         return self.market.train_batch(step).to(self.device, self.dtype)
 
     def _validate(self, updates: int) -> None:
-        """Measure the model after so many updates."""
+        """Score the model on validation after so many updates."""
         scores, self.predictions = evaluate(self.model, self.market, self.held_out)
         self.validation = {**scores, "skill": skill(scores["mse"], self.baselines)}
         others = {f"score/{n}": value for n, value in self.validation.items() if n != "mse"}

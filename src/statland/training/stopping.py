@@ -11,17 +11,16 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# So many seconds the jobs of a sweep have to end the step in hand and save.
-GRACE = 60
+GRACE = 60  # seconds in which the jobs of a sweep finish their step and save
 
 
 class Interrupted(SystemExit):
-    """A signal asked the run to stop, and it has; the exit status is 128 and the signal's."""
+    """A signal has stopped the run; the exit status is 128 plus the signal's number."""
 
 
 @contextmanager
 def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Let `handler` have SIGINT and SIGTERM; only the main thread of a process can."""
+    """Let `handler` handle SIGINT and SIGTERM, in the main thread of a process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -33,29 +32,9 @@ def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
             signal.signal(number, before)
 
 
-def ignore_signals() -> None:
-    """Let nothing disturb a process that is about to end."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def raise_interrupted(number: int, _: FrameType | None) -> None:
-    """A handler: leave the block in hand by an exception."""
+    """A handler: raise Interrupted."""
     raise Interrupted(128 + number)
-
-
-def end_on_signal(tidy: Callable[[], None]) -> None:
-    """Let SIGINT and SIGTERM end the process at once, but for `tidy`, as long as no run has begun.
-
-    An exception would not do: an import in progress may swallow it, and leave half a module.
-    """
-
-    def stop(number: int, _: FrameType | None) -> None:
-        tidy()
-        os._exit(128 + number)
-
-    for number in SIGNALS:
-        signal.signal(number, stop)
 
 
 def stop_workers_on_signal() -> None:
@@ -80,6 +59,6 @@ def stop_workers_on_signal() -> None:
 
 
 def leave_worker(interrupted: Interrupted) -> None:
-    """In a worker process, end it: it would begin the next job. Elsewhere do nothing."""
+    """End this process if it is a worker, which would begin the next job; else do nothing."""
     if multiprocessing.parent_process() is not None:
         os._exit(int(interrupted.code or 0))
