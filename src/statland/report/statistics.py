@@ -12,13 +12,13 @@ from statland.report.groups import Groups
 
 
 def summarise(groups: Groups) -> pd.DataFrame:
-    """One row a setting: means and standard deviations over the runs that count.
+    """One row per setting: means and standard deviations over the runs that count.
 
     n is how many of them were completed with a finite loss; losses and skills are over these.
-    solved is over all that count, with its 95% interval by Clopper and Pearson; steps_to_solve is
-    the median over the same, where inf stands for never, and sequences_to_solve that of the steps
-    times the companies per step. sequences_to_all_right is likewise of the first of two validations
-    running that had an accuracy of 1. Every run counts in status.
+    solved is over all that count, with its 95% interval by Clopper and Pearson. steps_to_solve is
+    their median, inf where it is never; sequences_to_solve is the median of steps times companies
+    per step, and sequences_to_all_right that until two validations running have an accuracy of 1.
+    status counts every run.
     """
     rows = []
     for values, runs in groups.runs.groupby(groups.rows, sort=False, dropna=False):
@@ -30,8 +30,9 @@ def summarise(groups: Groups) -> pd.DataFrame:
 
 
 def _statistics(counted: pd.DataFrame) -> dict[str, Any]:
-    losses = counted["validation"]
-    ended = counted[(counted["status"] == "completed") & np.isfinite(losses)]
+    ended = counted[(counted["status"] == "completed") & np.isfinite(counted["validation"])]
+    reaches = ("reach_before", "reach_after", "reach_state_before", "reach_state_after")
+    dependence = ("log10_dp_dw_before", "log10_dp_dw_after")
     return {
         "n": len(ended),
         "validation": ended["validation"].mean(),
@@ -41,17 +42,13 @@ def _statistics(counted: pd.DataFrame) -> dict[str, Any]:
         **_solved(counted),
         "sequences_to_all_right": _sequences(counted[counted["accuracy_known"]], "all_right"),
         "gradient": _words(counted),
-        "reach_before": _reach(counted, "reach_before"),
-        "reach_after": _reach(counted, "reach_after"),
-        "reach_state_before": _reach(counted, "reach_state_before"),
-        "reach_state_after": _reach(counted, "reach_state_after"),
+        **{column: _reach(counted, column) for column in reaches},
         "span": counted["span"].median(),
         "parameters": counted["parameters"].median(),
         "decay_before": counted["decay_before"].mean(),
         "decay_after": counted["decay_after"].mean(),
         "decay_theory": counted["theory_before"].mean(),
-        "log10_dp_dw_before": counted["log10_dp_dw_before"].mean(),
-        "log10_dp_dw_after": counted["log10_dp_dw_after"].mean(),
+        **{column: counted[column].mean() for column in dependence},
         "ms_per_step": (1000 / counted["steps_per_second"]).mean(),
     }
 
@@ -61,11 +58,12 @@ def _solved(counted: pd.DataFrame) -> dict[str, Any]:
     can_be = counted[counted["solved_below"].notna()]
     if can_be.empty:
         return {"solved": "-", "solved_low": math.nan, "solved_high": math.nan}
-    low, high = proportion_interval(int(can_be["solved"].sum()), len(can_be))
+    count = int(can_be["solved"].sum())
+    interval = stats.binomtest(count, len(can_be)).proportion_ci(method="exact")
     return {
-        "solved": f"{can_be['solved'].sum()} of {len(can_be)}",
-        "solved_low": low,
-        "solved_high": high,
+        "solved": f"{count} of {len(can_be)}",
+        "solved_low": interval.low,
+        "solved_high": interval.high,
         "steps_to_solve": can_be["steps_to_solve"].fillna(math.inf).median(),
         "sequences_to_solve": _sequences(can_be, "solve"),
     }
@@ -77,54 +75,8 @@ def _sequences(runs: pd.DataFrame, to: str) -> float:
     return float((runs[f"steps_to_{to}"].fillna(math.inf) * companies).median())
 
 
-def proportion_interval(count: int, of: int) -> tuple[float, float]:
-    """The exact 95% interval of a proportion (Clopper and Pearson 1934)."""
-    interval = stats.binomtest(count, of).proportion_ci(confidence_level=0.95, method="exact")
-    return float(interval.low), float(interval.high)
-
-
-def reach_predicts_solved(runs: pd.DataFrame) -> pd.DataFrame:
-    """Counts of runs: reach before training against solved; empty where no run knows its span."""
-    known = with_known_span(runs)
-    if known.empty:
-        return pd.DataFrame()
-    reaches = known["reach_before"] >= known["span"]
-    counts = pd.crosstab(
-        np.where(reaches, "gradient reaches the answer", "gradient falls short"),
-        np.where(known["solved"], "solved", "not solved"),
-    )
-    counts = counts.reindex(
-        index=["gradient reaches the answer", "gradient falls short"],
-        columns=["solved", "not solved"],
-        fill_value=0,
-    )
-    return counts.rename_axis(index=None, columns=None)
-
-
-def predictions_by_contestant(runs: pd.DataFrame) -> pd.DataFrame:
-    """The same, a row a contestant: where the reach was right, and the two ways to be wrong."""
-    known = with_known_span(runs)
-    reaches, solved = known["reach_before"] >= known["span"], known["solved"].astype(bool)
-    counts = pd.DataFrame(
-        {
-            "contestant": known["contestant"],
-            "runs": 1,
-            "as predicted": reaches == solved,
-            "reaches, not solved": reaches & ~solved,
-            "falls short, solved": ~reaches & solved,
-        }
-    )
-    return counts.groupby("contestant", sort=False).sum().astype(int).reset_index()
-
-
-def with_known_span(runs: pd.DataFrame) -> pd.DataFrame:
-    """The trained runs that count, of markets with a known span and no exact baseline."""
-    known = runs[runs["counts"] & runs["span"].notna() & runs["reach_before"].notna()]
-    return known[(known["best_baseline"] >= EXACT) & (known["steps"] > 0)]
-
-
 def _words(runs: pd.DataFrame) -> str:
-    """What the gradient does, before training and after it, in the words of its verdict."""
+    """What the gradient does, before training and after it."""
     both = [", ".join(sorted(set(runs[f"verdict_{when}"]) - {"-"})) for when in ("before", "after")]
     return both[0] if both[0] == both[1] else " -> ".join(both)
 
@@ -136,3 +88,33 @@ def _reach(runs: pd.DataFrame, column: str) -> str:
         return "-"
     bounded = runs.loc[reaches.index, f"{column}_is_bounded"].astype(bool).all()
     return f"{reaches.median():g}{'' if bounded else '+'}"
+
+
+def reach_predicts_solved(runs: pd.DataFrame) -> pd.DataFrame:
+    """Counts of runs by contestant, and of all: reach before training against solved.
+
+    Empty where no run knows its span.
+    """
+    known = with_known_span(runs)
+    if known.empty:
+        return pd.DataFrame()
+    reaches, solved = known["reach_before"] >= known["span"], known["solved"].astype(bool)
+    counts = pd.DataFrame(
+        {
+            "contestant": known["contestant"],
+            "reaches, solved": reaches & solved,
+            "reaches, unsolved": reaches & ~solved,
+            "falls short, solved": ~reaches & solved,
+            "falls short, unsolved": ~reaches & ~solved,
+        }
+    )
+    table = counts.groupby("contestant", sort=False).sum().astype(int)
+    if len(table) > 1:
+        table.loc["all runs"] = table.sum()
+    return table.reset_index()
+
+
+def with_known_span(runs: pd.DataFrame) -> pd.DataFrame:
+    """The trained runs that count, of markets with a known span and no exact baseline."""
+    known = runs[runs["counts"] & runs["span"].notna() & runs["reach_before"].notna()]
+    return known[(known["best_baseline"] >= EXACT) & (known["steps"] > 0)]
