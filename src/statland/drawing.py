@@ -1,12 +1,12 @@
 """What all figures share: colours that belong to models, panels, axes labelled as powers of ten.
 
-Values span hundreds of decades, beyond any float, so axes hold log10. Drawn with matplotlib's
-objects: no pyplot, no global state.
+Values span hundreds of decades, so axes hold log10. No pyplot: there is no global state.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from textwrap import fill
 from typing import Any, NamedTuple
 
@@ -19,9 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
-# By family, which is a model's name up to the first _: six colours of Okabe and Ito's, three of
-# Paul Tol's and a brown, which colour-blind readers tell apart. Black and grey are left for what is
-# no model: the answer, a baseline.
+# By family, a model's name up to the first _. Six are Okabe and Ito's, three Paul Tol's, for
+# colour-blind readers. Black and grey are left for what is no model.
 FAMILIES = {
     "rnn": "#D55E00",
     "rnn_cell": "#D55E00",  # nn.RNN written by hand
@@ -39,11 +38,9 @@ COLOURS = tuple(dict.fromkeys(FAMILIES.values()))
 MARKERS = ("o", "*", "^", "D", "X", "s", "P", "v")
 WIDTHS = (3.0, 1.9, 1.0)  # points, in turn: of coincident curves the thinner lies on top
 
-# Of a flow relative to lag 0: one scale for all runs, in decades either side of 1.
-DECADES, DIVERGING = 12, "RdBu_r"
+DECADES, DIVERGING = 12, "RdBu_r"  # of a flow relative to lag 0: one scale for all runs
 
 FONT = 8.5  # legible at half the size, as in TensorBoard's thumbnails
-SPACING = 0.3  # between two markers of a curve, as a share of the panel's diagonal
 RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -52,8 +49,8 @@ class Style(NamedTuple):
 
     colour: str
     marker: str
-    width: float  # in points
-    start: float  # of its markers along a curve, as a share of the distance between two
+    width: float  # points
+    start: float  # of its markers along a curve, as a share of the panel's diagonal
 
 
 def styles(models: Mapping[str, str]) -> dict[str, Style]:
@@ -63,20 +60,17 @@ def styles(models: Mapping[str, str]) -> dict[str, Style]:
     those that are free. A variant (lstm_chrono) is lighter, and contestants that would have the
     same colour differ in lightness.
     """
-    families = [m if m in FAMILIES else m.partition("_")[0] for m in models.values()]
-    free = [c for c in COLOURS if c not in map(FAMILIES.get, families)] or COLOURS
-    unknown = [family for family in dict.fromkeys(families) if family not in FAMILIES]
-    hues = FAMILIES | {family: free[k % len(free)] for k, family in enumerate(unknown)}
-    colours = [
-        _shaded(hues[family], 0.0 if model == family else 0.5)
-        for family, model in zip(families, models.values(), strict=True)
-    ]
+    families = {m: m if m in FAMILIES else m.partition("_")[0] for m in models.values()}
+    free = [c for c in COLOURS if c not in map(FAMILIES.get, families.values())] or COLOURS
+    unknown = [family for family in dict.fromkeys(families.values()) if family not in FAMILIES]
+    hues = FAMILIES | dict(zip(unknown, cycle(free), strict=False))
+    colours = [_shaded(hues[families[m]], 0.5 * (m != families[m])) for m in models.values()]
     count, seen, found = Counter(colours), Counter[str](), {}
     for place, (contestant, colour) in enumerate(zip(models, colours, strict=True)):
         shade = 0.6 * seen[colour] / max(1, count[colour] - 1)
         seen[colour] += 1
         marker, width = MARKERS[place % len(MARKERS)], WIDTHS[place % len(WIDTHS)]
-        found[contestant] = Style(_shaded(colour, shade), marker, width, place / len(models))
+        found[contestant] = Style(_shaded(colour, shade), marker, width, 0.3 * place / len(models))
     return found
 
 
@@ -85,7 +79,7 @@ def panels_of(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
     across = min(4 if len(names) <= 12 else 5, len(names))
     down = math.ceil(len(names) / across)
     wide = 1.5 if len(names) <= 2 else 1.0
-    size = (2.4 + 2.9 * across * wide, 1.2 + 2.4 * down * wide)
+    size = 2.4 + 2.9 * across * wide, 1.2 + 2.4 * down * wide
     figure = Figure(size, dpi=130, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).flatten().tolist()
     for axes in grid[len(names) :]:
@@ -99,9 +93,9 @@ def panels_of(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
 def curve(
     axes: Axes, x: np.ndarray, y: np.ndarray, style: Style, name: str, dashed: bool = False
 ) -> None:
-    """A curve of which something shows where others coincide with it.
+    """Draw a curve that still shows where others coincide with it.
 
-    Its markers lie above all curves, and begin where no other's do. Dashed, they are open.
+    Its markers lie above all curves and begin where no other's do. Dashed, they are open.
     """
     line: dict[str, Any] = {"ls": (0, (2.4, 1.2)), "alpha": 0.6} if dashed else {}
     line |= {"lw": style.width, "zorder": 2.5 - 0.1 * style.width}  # the thinnest on top
@@ -109,15 +103,17 @@ def curve(
     dots: dict[str, Any] = {"marker": style.marker, "ms": 5.5, "ls": "", "zorder": 2.8}
     dots |= {"mfc": "white", "mew": 0.9} if dashed else {"mec": "white", "mew": 0.5}
     # matplotlib can space no markers on a curve of which nothing is known.
-    every = (SPACING * style.start, SPACING) if np.isfinite(y).any() else None
+    every = (style.start, 0.3) if np.isfinite(y).any() else None
     axes.plot(x, y, color=style.colour, markevery=every, **dots)
 
 
-def legend_entry(style: Style, line: bool = True) -> Line2D:
-    """What stands for a contestant in a legend: its marker, on a line or alone."""
-    look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "ms": 6, "mew": 0.5}
-    look |= {"lw": style.width, "mec": "white"} if line else {"lw": 0}
-    return Line2D([], [], **look)
+def legend_of(styles: Mapping[str, Style], line: bool = True) -> dict[str, Artist]:
+    """What stands for each contestant in a legend: its marker, on a line or alone."""
+    look: dict[str, Any] = {"mec": "white"} if line else {"ls": ""}
+    return {
+        name: Line2D([], [], color=s.colour, marker=s.marker, lw=s.width, ms=6, mew=0.5, **look)
+        for name, s in styles.items()
+    }
 
 
 def finish(figure: Figure, drawn: Mapping[str, Artist], x: str, y: str) -> Figure:
@@ -126,10 +122,9 @@ def finish(figure: Figure, drawn: Mapping[str, Artist], x: str, y: str) -> Figur
         axes.tick_params(which="both", labelsize=FONT)
     figure.supxlabel(plain(x), fontsize=FONT + 1)
     figure.supylabel(plain(y), fontsize=FONT + 1)
-    rows = max(8, int(figure.get_figheight() * 72 / (2.0 * FONT)))
-    look: dict[str, Any] = {"loc": "outside right upper", "frameon": False, "handlelength": 2.6}
-    look |= {"ncols": math.ceil(len(drawn) / rows), "fontsize": FONT}
-    figure.legend(list(drawn.values()), [plain(name) for name in drawn], **look)
+    look: dict[str, Any] = {"loc": "outside right upper", "fontsize": FONT, "frameon": False}
+    look["ncols"] = math.ceil(len(drawn) / max(8, figure.get_figheight() * 36 / FONT))
+    figure.legend(list(drawn.values()), [plain(name) for name in drawn], handlelength=2.6, **look)
     return figure
 
 
@@ -144,8 +139,7 @@ def label_powers(*panels: Axes) -> None:
     They have one scale, unless that would flatten one of them to less than a quarter.
     """
     limits = np.array([axes.get_ylim() for axes in panels])
-    missing = (3 - np.ptp(limits, axis=1)).clip(min=0)
-    limits += missing[:, None] * (-0.5, 0.5)
+    limits += (3 - np.ptp(limits, axis=1, keepdims=True)).clip(min=0) * (-0.5, 0.5)
     if 4 * np.ptp(limits, axis=1).min() > np.ptp(limits):
         limits[:] = limits.min(), limits.max()
     for axes, ends in zip(panels, limits, strict=True):
@@ -165,7 +159,7 @@ def plain(text: str, width: int | None = None) -> str:
 
 
 def _shaded(colour: str, share: float) -> str:
-    """A dark colour so much nearer to white, or a light one to black."""
+    """Return a dark colour so much nearer to white, or a light one to black."""
     rgb = np.array(to_rgb(colour))
     towards = float(rgb @ (0.299, 0.587, 0.114) < 0.55)
-    return to_hex(tuple(rgb + share * (towards - rgb))).upper()
+    return to_hex(tuple(rgb + share * (towards - rgb)))

@@ -1,7 +1,6 @@
-"""Runs side by side, drawn: curves, profiles, a grid of two settings, reach against span.
+"""Figures of runs side by side: each draws a frame of one row per run, that of groups.Groups.
 
-Every figure is of a frame of runs, one row each, with the columns of groups.Groups. A contestant is
-what is compared within a market: a model, or one of its settings.
+A contestant is what is compared within a market: a model, or one of its settings.
 """
 
 import math
@@ -25,17 +24,13 @@ from statland.drawing import (
     curve,
     finish,
     label_powers,
-    legend_entry,
+    legend_of,
     panels_of,
     styles,
 )
 
 GREY, REACHES = "#d4d4d4", "#dcecdc"
-BASELINE: dict[str, Any] = {"color": "black", "lw": 1.0, "ls": ":"}
-ANSWER: dict[str, Any] = {"color": "black", "lw": 1.2, "ls": "-."}
 THEORY: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": (0, (1, 3))}
-
-Panels = list[tuple[Axes, pd.DataFrame]]
 
 
 def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
@@ -43,7 +38,8 @@ def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, f
 
     `curves` holds (step, loss) pairs by the runs' folder.
     """
-    figure, panels, style, drawn = _start(runs)
+    (figure, panels), style = _panels(runs), _styles(runs)
+    drawn = legend_of(style)
     for axes, market in panels:
         for name, seeds in market.groupby("contestant", sort=False):
             pairs = [pair for folder in seeds["folder"] for pair in curves[folder]]
@@ -53,7 +49,7 @@ def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, f
             axes.fill_between(mse.index, mse["min"], mse["max"], color=look.colour, alpha=0.2, lw=0)
             curve(axes, mse.index.to_numpy(), mse["mean"].to_numpy(), look, str(name))
         if (baseline := market["best_baseline"].mean()) > 1e-12:
-            drawn["best baseline"] = axes.axhline(baseline, **BASELINE)
+            drawn["best baseline"] = axes.axhline(baseline, color="black", lw=1.0, ls=":")
         low, high = axes.dataLim.y0, axes.dataLim.y1
         if low > 0 and high > 3 * low:
             axes.set_yscale("log")
@@ -68,7 +64,8 @@ def profiles_figure(
     `profiles` holds log10 of the flow to the inputs by lag, before and after, by the runs' folder.
     A curve is the median seed's. Marked: the answer, and theory's line for what is never trained.
     """
-    figure, panels, style, drawn = _start(runs)
+    (figure, panels), style = _panels(runs), _styles(runs)
+    drawn = legend_of(style)
     for axes, market in panels:
         for name, seeds in market.groupby("contestant", sort=False):
             found = [profiles[folder] for folder in seeds["folder"]]
@@ -84,7 +81,7 @@ def profiles_figure(
                 (drawn["theory"],) = axes.plot(lags, before[0] + theory * lags, **THEORY, zorder=4)
         # Weights that are never trained have no answer to look for.
         if (market["steps"] > 0).any() and math.isfinite(span := market["span"].mean()):
-            drawn["the answer"] = axes.axvline(span, **ANSWER)
+            drawn["the answer"] = axes.axvline(span, color="black", lw=1.2, ls="-.")
     label_powers(*(axes for axes, _ in panels))
     return finish(figure, drawn, "days back from the last day", "gradient flow  |dp/dx|")
 
@@ -96,24 +93,28 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     that of all heatmaps, the loss's ends where the whiskers of a box plot would.
     """
     rows, columns = (sorted(runs[key].dropna().unique()) for key in (y, x))
-    decades, losses, exponents = (
-        # With the rows and columns, too, in which every run diverged.
+    gradient, loss, exponents = (
         runs.pivot_table(index=y, columns=x, values=value)
-        .reindex(rows, columns=columns)
-        .to_numpy(float)
         for value in ("first_to_last_before", "validation", "lyapunov_before")
+    )
+    # With the rows and columns, too, in which every run diverged.
+    decades, losses = (
+        table.reindex(rows, columns=columns).to_numpy(float) for table in (gradient, loss)
     )
     with np.errstate(divide="ignore"):
         losses = np.log10(losses)
-    titles = "gradient, first day over last, in decades", "log10 of validation mse"
-    figure, (left, right) = panels_of(titles)
-    _mesh(left, decades, DIVERGING, -DECADES, DECADES)
-    _mesh(right, losses, "cividis", *_whiskers(losses))
+    figure, panels = panels_of(["log10 gradient, first over last day", "log10 of validation mse"])
+    _mesh(panels[0], decades, DIVERGING, -DECADES, DECADES)
+    _mesh(panels[1], losses, "cividis", *_whiskers(losses))
     drawn: dict[str, Artist] = {}
-    for axes in (left, right):
+    known = np.ma.masked_invalid(exponents.to_numpy(float))
+    up, across = np.isin(rows, exponents.index), np.isin(columns, exponents.columns)
+    for axes in panels:
         axes.set_xticks(np.arange(len(columns)) + 0.5, [f"{v:g}" for v in columns])
         axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{v:g}" for v in rows])
-        if _zero_line(axes, exponents):
+        if min(known.shape) > 1 and known.min() < 0 < known.max():
+            places = np.flatnonzero(across) + 0.5, np.flatnonzero(up) + 0.5
+            axes.contour(*places, known, levels=[0], colors="black", linewidths=2)
             drawn["Lyapunov exponent 0"] = Line2D([], [], color="black", lw=2)
     if not np.isfinite([decades, losses]).all():
         drawn["no finite value"] = Patch(color=GREY)
@@ -127,6 +128,8 @@ def forecast_figure(runs: pd.DataFrame) -> Figure:
     by contestant. Reach and span must be known.
     """
     style, spans = _styles(runs), sorted(runs["span"].unique())
+    order = runs["contestant"].map(list(style).index)
+    runs = runs.iloc[np.argsort(order.to_numpy(), kind="stable")]
     figure, (axes,) = panels_of([""])
     inches = min(6.0, max(1.2, 0.1 * runs["span"].value_counts().max()))  # of a column
     figure.set_figwidth(2.6 + inches * max(3, len(spans)))
@@ -135,31 +138,26 @@ def forecast_figure(runs: pd.DataFrame) -> Figure:
         sides = [column - 0.47, column + 0.47]
         axes.fill_between(sides, span, top, color=REACHES, lw=0)
         axes.plot(sides, [span, span], color="black", lw=1.2, zorder=1)
-        group = runs[runs["span"] == span].sort_values(
-            "contestant", key=lambda names: names.map(list(style).index), kind="stable"
-        )
+        group = runs[runs["span"] == span]
         places = column + 0.9 * ((np.arange(len(group)) + 0.5) / len(group) - 0.5)
         for place, run in zip(places, group.itertuples(), strict=True):
             _dot(axes, place, run.reach_before, style[str(run.contestant)], bool(run.solved))
     axes.set_xticks(range(len(spans)), [f"{span:g}" for span in spans])
     axes.set_xlim(-0.5, len(spans) - 0.5)
     _scale_days(axes, "y", runs["reach_before"].min(), top)
-    drawn = {name: legend_entry(look, line=False) for name, look in style.items()}
-    drawn |= _two_dots("solved", "not solved")
-    patch = {"reaches the answer": Patch(facecolor=REACHES, edgecolor="black", lw=1.2)}
-    return finish(
-        figure, drawn | patch, "days back to the answer", "reach before training, in days"
-    )
+    drawn = legend_of(style, line=False) | _two_dots("solved", "not solved")
+    drawn["reaches the answer"] = Patch(facecolor=REACHES, edgecolor="black", lw=1.2)
+    return finish(figure, drawn, "days back to the answer", "reach before training, in days")
 
 
 def dependence_figure(runs: pd.DataFrame) -> Figure:
     """How the prediction depends on the recurrent weights, by reach: one panel per market.
 
-    That is log10 of the root mean square of |dp/dW|. A run has an open dot before training, a solid
-    one after. For linear units that forget and are never trained a line shows how it grows in the
-    limit: as the reach to the power of 3/2.
+    A run has an open dot before training and a solid one after. For linear units that forget and
+    are never trained a line shows how it grows in the limit: as the reach to the power of 3/2.
     """
-    figure, panels, style, drawn = _start(runs, line=False)
+    (figure, panels), style = _panels(runs), _styles(runs)
+    drawn = legend_of(style, line=False)
     reaches = runs[["reach_before", "reach_after"]].to_numpy(float)
     for axes, market in panels:
         for run in market.to_dict("records"):
@@ -182,15 +180,11 @@ def dependence_figure(runs: pd.DataFrame) -> Figure:
     return finish(figure, drawn, "reach, in days", "dependence on the weights  |dp/dW|")
 
 
-def _start(
-    runs: pd.DataFrame, line: bool = True
-) -> tuple[Figure, Panels, dict[str, Style], dict[str, Artist]]:
-    """A figure of one panel per market, with the market's runs; styles, and their legend."""
+def _panels(runs: pd.DataFrame) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+    """A figure of one panel per market, with the market's runs."""
     markets = {str(market): group for market, group in runs.groupby("market", sort=False)}
-    figure, axes = panels_of(list(markets))
-    style = _styles(runs)
-    drawn: dict[str, Artist] = {name: legend_entry(style[name], line) for name in style}
-    return figure, list(zip(axes, markets.values(), strict=True)), style, drawn
+    figure, panels = panels_of(list(markets))
+    return figure, list(zip(panels, markets.values(), strict=True))
 
 
 def _styles(runs: pd.DataFrame) -> dict[str, Style]:
@@ -200,9 +194,8 @@ def _styles(runs: pd.DataFrame) -> dict[str, Style]:
 def _median_seed(seeds: Sequence[Mapping[str, Sequence[float]]], when: str) -> np.ndarray:
     """The median (the lower, of two) over seeds at each lag that all have; nan where not finite."""
     rows = [seed[when] for seed in seeds if when in seed]
-    lags = min(map(len, rows), default=0)
-    stacked = np.array([row[:lags] for row in rows]).reshape(len(rows), lags)
-    median = np.sort(stacked, axis=0)[(len(rows) - 1) // 2] if rows else stacked[:0].ravel()
+    by_lag = np.sort(list(zip(*rows, strict=False)))  # nan comes last
+    median = by_lag[:, (len(rows) - 1) // 2] if rows else by_lag
     return np.where(np.isfinite(median), median, np.nan)
 
 
@@ -211,6 +204,7 @@ def _mesh(axes: Axes, values: np.ndarray, colours: str, low: float, high: float)
     values = np.where(np.isfinite(values), values, np.nan)
     mesh = axes.pcolormesh(values, cmap=colours, vmin=low, vmax=high, edgecolors="white", lw=0.5)
     axes.set_facecolor(GREY)
+    axes.grid(visible=False)
     axes.figure.colorbar(mesh, ax=axes, extend="both")
 
 
@@ -223,19 +217,6 @@ def _whiskers(values: np.ndarray) -> tuple[float, float]:
     reach = 1.5 * (upper - lower)
     low = max(seen.min(), lower - reach)
     return low, max(low + 0.1, min(seen.max(), upper + reach))
-
-
-def _zero_line(axes: Axes, exponents: np.ndarray) -> bool:
-    """Draw where they are 0, between the rows and columns that have any; say whether there is."""
-    known = np.isfinite(exponents)
-    rows, columns = known.any(1), known.any(0)
-    seen = exponents[known]
-    if min(rows.sum(), columns.sum()) < 2 or not seen.min() < 0 < seen.max():
-        return False
-    up, across = np.flatnonzero(rows) + 0.5, np.flatnonzero(columns) + 0.5
-    inside = np.ma.masked_invalid(exponents[rows][:, columns])
-    axes.contour(across, up, inside, levels=[0], colors="black", linewidths=2)
-    return True
 
 
 def _scale_days(axes: Axes, which: str, fewest: float, top: float) -> None:

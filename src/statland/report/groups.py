@@ -45,8 +45,8 @@ def group(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = ())
         runs = runs[values == value]
     differing = varying(runs)
     rows = list(dict.fromkeys(by)) or differing or ["model"]
-    markets = [key for key in dict.fromkeys([*differing, *rows]) if _is_of_market(key)]
-    others = [key for key in rows if not _is_of_market(key)]
+    markets = [key for key in dict.fromkeys([*differing, *rows]) if key.startswith("data")]
+    others = [key for key in rows if not key.startswith("data")]
     runs = runs.reset_index(drop=True)
     runs = runs.assign(
         counts=_counts(runs, differing),
@@ -75,7 +75,7 @@ def varying(runs: pd.DataFrame) -> list[str]:
     settings = settings_of(runs)
     chosen: list[str] = []
     groups = 1
-    for column in sorted(settings, key=lambda key: not _is_of_market(key)):
+    for column in sorted(settings, key=lambda key: not key.startswith("data")):
         count = len(runs[[*chosen, column]].astype(str).drop_duplicates())
         if count > groups or (column == "model" and runs[column].nunique() > 1):
             chosen, groups = [*chosen, column], count
@@ -124,7 +124,3 @@ def _counts(runs: pd.DataFrame, differing: Sequence[str]) -> "pd.Series[bool]":
     ended = ended.sort_values(["completed", "ended"], kind="stable")
     same = ended[[*differing, "seed"]].astype(str).duplicated(keep="last")
     return pd.Series(runs.index.isin(ended.index[~same]), runs.index)
-
-
-def _is_of_market(key: str) -> bool:
-    return key.split(".")[0] == "data"

@@ -47,7 +47,9 @@ def write(
     parts = [f"<h1>{escape(title)}</h1>"]
     parts += _paragraphs((verdict.sentence for verdict in comparison.verdicts), "verdict")
     parts += [*_tables(comparison), *_paragraphs(comparison.facts)]
-    parts += [_picture(name, png) for name, png in pictures.items()]
+    for name, png in pictures.items():
+        data = base64.b64encode(png).decode()
+        parts.append(f'<img alt="{name}" src="data:image/png;base64,{data}">')
     if len(tests):
         parts += ["<h2>The tests behind the verdicts</h2>", _table(format_tests(tests))]
     parts += ["<h2>Runs</h2>", _table(_runs(comparison.groups.runs, output), escaped=True)]
@@ -81,19 +83,13 @@ def _tables(comparison: Comparison) -> list[str]:
 def _runs(runs: pd.DataFrame, beside: Path) -> pd.DataFrame:
     """One row per run, with links to its folder and its pictures; its cells are HTML."""
     rows = []
-    for run in runs.itertuples():
-        folder = Path(str(run.folder))
-        pictures = [folder / f"{name}.png" for name in ("profile", "heatmap")]
+    columns = runs[["folder", "run", "status", "error"]].astype(str)
+    for folder, name, status, error in columns.to_numpy().tolist():
+        pictures = [Path(folder, f"{name}.png") for name in ("profile", "heatmap")]
         links = [_link(path, path.stem, beside) for path in pictures if path.exists()]
-        rows.append(
-            {
-                "run": _link(folder, str(run.run), beside),
-                "status": escape(str(run.status)),
-                "pictures": " ".join(links),
-                "error": escape(str(run.error)),
-            }
-        )
-    return pd.DataFrame(rows)
+        link = _link(Path(folder), name, beside)
+        rows.append([link, escape(status), " ".join(links), escape(error)])
+    return pd.DataFrame(rows, columns=["run", "status", "pictures", "error"])
 
 
 def _link(path: Path, text: str, beside: Path) -> str:
@@ -106,10 +102,6 @@ def _png(figure: "Figure") -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
-
-
-def _picture(name: str, png: bytes) -> str:
-    return f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def _table(frame: pd.DataFrame, escaped: bool = False) -> str:

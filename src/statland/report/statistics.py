@@ -14,17 +14,14 @@ from statland.report.groups import Groups
 def summarise(groups: Groups) -> pd.DataFrame:
     """One row per setting: means and standard deviations over the runs that count.
 
-    n is how many of them were completed with a finite loss; losses and skills are over these.
-    solved is over all that count, with its 95% interval by Clopper and Pearson. steps_to_solve is
-    their median, inf where it is never; sequences_to_solve is the median of steps times companies
-    per step, and sequences_to_all_right that until two validations running have an accuracy of 1.
-    status counts every run.
+    Losses and skills are over the n that were completed with a finite loss. solved is over all that
+    count, with its 95% interval by Clopper and Pearson; steps and sequences (steps times companies
+    per step) are medians, inf where they are never. status counts every run.
     """
     rows = []
     for values, runs in groups.runs.groupby(groups.rows, sort=False, dropna=False):
         settings = dict(zip(groups.rows, values, strict=True))
-        statuses = runs["status"].value_counts()
-        status = ", ".join(f"{count} {name}" for name, count in statuses.items())
+        status = ", ".join(f"{n} {name}" for name, n in runs["status"].value_counts().items())
         rows.append(settings | _statistics(runs[runs["counts"]]) | {"status": status})
     return pd.DataFrame(rows)
 
@@ -32,7 +29,6 @@ def summarise(groups: Groups) -> pd.DataFrame:
 def _statistics(counted: pd.DataFrame) -> dict[str, Any]:
     ended = counted[(counted["status"] == "completed") & np.isfinite(counted["validation"])]
     reaches = ("reach_before", "reach_after", "reach_state_before", "reach_state_after")
-    dependence = ("log10_dp_dw_before", "log10_dp_dw_after")
     return {
         "n": len(ended),
         "validation": ended["validation"].mean(),
@@ -48,7 +44,8 @@ def _statistics(counted: pd.DataFrame) -> dict[str, Any]:
         "decay_before": counted["decay_before"].mean(),
         "decay_after": counted["decay_after"].mean(),
         "decay_theory": counted["theory_before"].mean(),
-        **{column: counted[column].mean() for column in dependence},
+        "log10_dp_dw_before": counted["log10_dp_dw_before"].mean(),
+        "log10_dp_dw_after": counted["log10_dp_dw_after"].mean(),
         "ms_per_step": (1000 / counted["steps_per_second"]).mean(),
     }
 
@@ -99,16 +96,11 @@ def reach_predicts_solved(runs: pd.DataFrame) -> pd.DataFrame:
     if known.empty:
         return pd.DataFrame()
     reaches, solved = known["reach_before"] >= known["span"], known["solved"].astype(bool)
-    counts = pd.DataFrame(
-        {
-            "contestant": known["contestant"],
-            "reaches, solved": reaches & solved,
-            "reaches, unsolved": reaches & ~solved,
-            "falls short, solved": ~reaches & solved,
-            "falls short, unsolved": ~reaches & ~solved,
-        }
-    )
-    table = counts.groupby("contestant", sort=False).sum().astype(int)
+    counts = pd.DataFrame({"reaches, solved": reaches & solved})
+    counts["reaches, unsolved"] = reaches & ~solved
+    counts["falls short, solved"] = ~reaches & solved
+    counts["falls short, unsolved"] = ~reaches & ~solved
+    table = counts.groupby(known["contestant"], sort=False).sum().astype(int)
     if len(table) > 1:
         table.loc["all runs"] = table.sum()
     return table.reset_index()

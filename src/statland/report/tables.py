@@ -11,11 +11,7 @@ from rich.table import Table
 from statland.report.groups import label
 
 # Names of columns, where they are not the settings' own.
-HEADERS = {
-    "validation": "last mse",
-    "steps_to_solve": "median steps to solve",
-    "ms_per_step": "ms a step",
-}
+HEADERS = {"validation": "last mse", "steps_to_solve": "median steps to solve"}
 
 # What a screen shows beside the rows' settings, the most important first.
 ON_SCREEN = (
@@ -71,7 +67,7 @@ def for_screen(table: pd.DataFrame, settings: int, width: int) -> pd.DataFrame:
 
 def by_market(table: pd.DataFrame, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """A formatted summary in parts, by market where it is long; the market is the part's name."""
-    markets = [key for key in map(str, summary) if key.split(".")[0] == "data"]
+    markets = [key for key in map(str, summary) if key.startswith("data")]
     if len(summary) <= LONGEST or not markets:
         return {"": table}
     names = np.array([label(row, "") for row in summary[markets].to_dict("records")])
@@ -101,13 +97,9 @@ def runs_table(runs: pd.DataFrame) -> Table:
 
 def _headers(table: pd.DataFrame) -> dict[str, str]:
     """What a column is called in a formatted table; of a dotted key the last part, if unique."""
-    last = [column.split(".")[-1] for column in map(str, table)]
-    short = {
-        column: name.replace("_", " ") if "." not in column else name
-        for column, name in zip(map(str, table), last, strict=True)
-        if last.count(name) == 1
-    }
-    return short | HEADERS
+    names = {c: c.split(".")[-1] if "." in c else c.replace("_", " ") for c in map(str, table)}
+    last = list(names.values())
+    return {column: name for column, name in names.items() if last.count(name) == 1} | HEADERS
 
 
 def _width(column: "pd.Series[str]") -> int:
