@@ -35,7 +35,7 @@ FAMILIES = {
     "transformer": "#E69F00",
 }
 COLOURS = tuple(dict.fromkeys(FAMILIES.values()))
-MARKERS = ("o", "*", "^", "D", "X", "s", "P", "v")
+MARKERS = ("o", "^", "D", "X", "s", "P", "v", "*")
 WIDTHS = (3.0, 1.9, 1.0)  # points, in turn: of coincident curves the thinner lies on top
 
 DECADES, DIVERGING = 12, "RdBu_r"  # of a flow relative to lag 0: one scale for all runs
