@@ -15,18 +15,17 @@ from torch import Tensor
 from statland.drawing import COLOURS, DECADES, DIVERGING, FONT, finite, label_powers, plain, power
 from statland.gradients.flow import Flow
 from statland.gradients.probe import WEIGHTS, Probed, leading, profiles_of
-from statland.gradients.reach import REACH, Profile, reach_days
+from statland.gradients.reach import Profile, reach_days
 
-BEFORE, AFTER, THEORY, ANSWER = "#999999", "#0072B2", "#D55E00", "#009E73"
-TAUGHT = "#882255"
-PARTS = tuple(colour for colour in COLOURS if colour not in (AFTER, THEORY, ANSWER, TAUGHT))
+BEFORE, AFTER, THEORY, ANSWER, ADDED = "#999999", "#0072B2", "#D55E00", "#009E73", "#882255"
+PARTS = tuple(colour for colour in COLOURS if colour not in (AFTER, THEORY, ANSWER, ADDED))
 # Small in inches, so that the letters are large in a thumbnail.
 WIDTH, HEIGHT, DPI, LETTERS = 4.2, 4.0, 150, 50
 
-REACHED: dict[str, Any] = {"marker": "o", "ms": 6.0, "mfc": "white", "mew": 1.8, "ls": ":"}
-
-# Of a heatmap's cells: nothing is known, the flow is exactly 0, training had diverged.
-UNKNOWN, ZERO, DIVERGED = "#d4d4d4", "#8f8f8f", "#4a4a4a"
+# How the reach is marked on its curve; of a heatmap's cells, where there is no flow to show.
+REACHED: dict[str, Any] = {"marker": "o", "ms": 6.0, "mfc": "white", "mew": 1.8, "ls": ""}
+CELLS: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
+UNKNOWN, ZERO, LOST = "#d4d4d4", "#8f8f8f", "#4a4a4a"
 
 
 def profile_figure(
@@ -38,37 +37,36 @@ def profile_figure(
     subtitle: str = "",
     diverged: int | None = None,
 ) -> Figure:
-    """The flow against days back, and that before training: medians and bands from p10 to p90.
+    """Draw the flow against days back, and that before training: medians, bands from p10 to p90.
 
-    It is the flow to the state, with its parts, or to the inputs where the model has no state. A
-    probe before or after training also shows what each day adds to the recurrent weights.
-    Marked: the reach, the market's span in days, and the line that theory gives, in decades a day.
-    `subtitle` is the verdict; `diverged` the step at which training diverged. The figure is
-    matplotlib's: figure.savefig("flow.png") writes it.
+    It is the flow to the state, with its parts, or to the inputs where the model has no state. What
+    each day adds to the recurrent weights is drawn where a probe has it. Marked: the reach, the
+    market's span in days, and the line that theory gives, in decades a day. `subtitle` is the
+    verdict; `diverged` is the step at which training diverged. savefig("flow.png") writes it.
     """
     figure, axes = _canvas(title, subtitle, diverged)
     now = profiles_of(flow)
     quantity = leading(now)
-    drawn = []
     if before is not None:
-        drawn.append((profiles_of(before)[quantity], BEFORE, 4.5, "before training"))
+        median = _band(axes, profiles_of(before)[quantity], BEFORE, 4.5, "before training")
     if flow is not before:  # else nothing was trained
         name = "median" if before is None else "after training"
         name = f"after {flow.step} steps" if isinstance(flow, Probed) else name
-        drawn.append((now[quantity], AFTER, 2.0, name))
-    for profile, colour, width, name in drawn:
-        _band(axes, profile, colour, width, name)
+        median = _band(axes, now[quantity], AFTER, 2.0, name)
     _parts(axes, now)
-    median = drawn[-1][0].median
-    _expected(axes, median, span, theory)
+    if theory is not None and median[0].isfinite():
+        lags = np.arange(len(median))
+        look: dict[str, Any] = {"color": THEORY, "ls": (0, (4, 3)), "lw": 1.6, "zorder": 4}
+        label = f"theory: {theory:+.4g} decades a day"
+        axes.plot(lags, median[0].item() + theory * lags, label=label, **look)
+    if span is not None:
+        axes.axvline(span, color=ANSWER, lw=1.6, ls="-.", label=_answer(span))
+    axes.plot([], [], color="black", **REACHED, label="reach: 1% of lag 0")
     axes.set_xlabel("days back from the last day", fontsize=FONT)
     axes.set_ylabel(f"gradient flow  |dp/d{'s' if quantity == 'state' else 'x'}|", fontsize=FONT)
     longest = max(1, len(median) - 1, span or 0)
     axes.set_xlim(-0.01 * longest, 1.03 * longest)
     label_powers(axes)
-    for profile, colour, _, _ in drawn:
-        _guides(axes, profile.median, colour)
-    axes.plot([], [], color="black", **REACHED, label="reach: 1% of lag 0")
     axes.grid(alpha=0.25)
     _legend(figure, axes)
     return figure
@@ -81,34 +79,34 @@ def heatmap_figure(
     subtitle: str = "",
     diverged: int | None = None,
 ) -> Figure:
-    """The median flow over that of lag 0, by training step and days back, with the reach.
+    """Draw the median flow over that of lag 0, by training step and days back, with the reach.
 
     `course` has log10 of the median flow at every lag, (lags,), by training step. Each probe is a
-    column, and all are equally wide: so early probes, close together, show as well as later ones,
-    and nothing is drawn for steps that were not probed.
+    column, and all are equally wide: so early probes, close together, show as well as later ones.
     """
     figure, axes = _canvas(title, subtitle, diverged)
     steps, medians = list(course), torch.stack(list(course.values())).double()
     relative = (medians - medians[:, :1]).nan_to_num(nan=torch.nan, posinf=2 * DECADES)
     relative = relative.where(medians.isfinite(), torch.nan).T  # (lags, steps)
-    lags, count = relative.shape
-    edges, days = np.arange(count + 1) - 0.5, np.arange(lags + 1) - 0.5
-    mesh = axes.pcolormesh(
-        edges, days, relative.numpy(), cmap=DIVERGING, vmin=-DECADES, vmax=DECADES
-    )
-    grey = _greys(axes, medians, diverged)
-    _course_of_reach(axes, medians)
+    scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -DECADES, "vmax": DECADES}
+    image = axes.imshow(relative, **CELLS, **scale)
+    grey = _greys(axes, medians)
+    reach = [np.nan if (days := reach_days(m)[0]) is None else days for m in medians]
+    edges = np.arange(len(steps) + 1) - 0.5
+    axes.stairs(reach, edges, baseline=None, color="white", lw=3.4, zorder=3)
+    line: dict[str, Any] = {"color": "black", "lw": 1.4, "label": "reach: 1% of lag 0"}
+    axes.stairs(reach, edges, baseline=None, zorder=5, **line)
     if span is not None:
         # Thick, and below the reach: where that is on it, both show.
         axes.axhline(span, color=ANSWER, lw=4.2, label=_answer(span), zorder=4)
-    bar = figure.colorbar(mesh, ax=axes, extend="both", ticks=range(-DECADES, DECADES + 1, 4))
+    bar = figure.colorbar(image, ax=axes, extend="both", ticks=range(-DECADES, DECADES + 1, 4))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(power))
     bar.ax.tick_params(labelsize=FONT)
     bar.set_label("relative to the last day:\nblue vanishes, red explodes", fontsize=FONT)
     _label_steps(axes, steps)
     axes.set_ylabel("days back from the last day", fontsize=FONT)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    top = max(lags - 0.5, (span or 0) + 0.5)
+    top = max(len(relative) - 0.5, (span or 0) + 0.5)
     axes.set_ylim(-0.5, top + 0.05 * (top + 0.5))
     _legend(figure, axes, grey)
     return figure
@@ -125,108 +123,58 @@ def _canvas(title: str, subtitle: str, diverged: int | None) -> tuple[Figure, Ax
     return figure, axes
 
 
-def _band(axes: Axes, profile: Profile, colour: str, width: float, name: str) -> None:
-    """A median with its band, and crosses at the foot where the median is exactly 0."""
-    median, high = finite(profile.median), finite(profile.p90)
+def _band(axes: Axes, profile: Profile, colour: str, width: float, name: str) -> Tensor:
+    """Draw a median, which is returned, with its band; crosses where it is exactly 0; the reach."""
+    median, days = profile.median, len(profile.median)
     # A band that goes down to exact zeros is drawn down to the smallest flow.
     seen = torch.stack(profile[:3])
     foot = seen[seen.isfinite()].min().item() if seen.isfinite().any() else np.nan
     low = np.where(profile.p10.numpy() == -np.inf, foot, finite(profile.p10))
-    lags = np.arange(len(median))
-    axes.fill_between(lags, low, high, color=colour, alpha=0.25, lw=0)
-    dots = "o" if len(lags) < 3 else None
-    label = f"{name}: {_reach(profile.median)}"
-    axes.plot(lags, median, color=colour, lw=width, marker=dots, label=label)
-    zeros = np.flatnonzero(profile.median.numpy() == -np.inf)
+    axes.fill_between(np.arange(days), low, finite(profile.p90), color=colour, alpha=0.25, lw=0)
+    reach, is_bounded = reach_days(median)
+    label = "0 at lag 0" if reach is None else f"reach {reach}{'' if is_bounded else '+'}"
+    label = "every state is nan" if median.isnan().all() else label
+    look: dict[str, Any] = {"lw": width, "marker": "o" if days < 3 else None}
+    axes.plot(finite(median), color=colour, label=f"{name}: {label}", **look)
+    if reach is not None:
+        axes.plot([reach], [median[reach].item()], color=colour, **REACHED, zorder=5)
+    zeros = np.flatnonzero(median.numpy() == -np.inf)
     if len(zeros):
-        label = f"exactly 0 on {len(zeros)} of {len(lags)} days"
-        at_foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-        axes.plot(zeros, 0 * zeros, color=colour, marker="x", ms=4, ls="", label=label, **at_foot)
+        label = f"exactly 0 on {len(zeros)} of {days} days"
+        look = {"transform": axes.get_xaxis_transform(), "clip_on": False, "marker": "x", "ms": 4}
+        axes.plot(zeros, 0 * zeros, color=colour, ls="", label=label, **look)
+    return median
 
 
 def _parts(axes: Axes, profiles: Mapping[str, Profile]) -> None:
-    """The flow through each part of the state, its markers apart from the other parts'.
-
-    And, where it was measured, what each day adds to the weights.
-    """
-    parts = [name for name in profiles if name not in ("state", "x", WEIGHTS)]
-    for place, name in enumerate(parts):
-        every = (place / len(parts) * 0.15, 0.15)
-        style: dict[str, Any] = {
-            "color": PARTS[place % len(PARTS)],
-            "marker": "os^Dv"[place % 5],
-            "ms": 3.5,
-        }
-        median = finite(profiles[name].median)
-        if not np.isfinite(median).any():
-            continue
-        axes.plot(median, lw=1.0, markevery=every, label=f"of it, through {plain(name)}", **style)
-    added = finite(profiles[WEIGHTS].median) if WEIGHTS in profiles else np.array([])
-    if np.isfinite(added).any():
-        look: dict[str, Any] = {"color": TAUGHT, "lw": 1.4, "ls": (0, (6, 1.5, 1, 1.5))}
-        look["marker"] = "." if len(added) < 3 else None
-        axes.plot(added, label="|dp/dW|: what a day adds", **look)
+    """The flow through each part of the state, and what each day adds to the weights."""
+    medians = {name: finite(profile.median) for name, profile in profiles.items()}
+    names = [
+        n for n in medians if n not in ("state", "x", WEIGHTS) and np.isfinite(medians[n]).any()
+    ]
+    for place, name in enumerate(names):  # markers of no two parts coincide
+        style: dict[str, Any] = {"color": PARTS[place % len(PARTS)], "marker": "os^Dv"[place % 5]}
+        style |= {"ms": 3.5, "lw": 1.0, "markevery": (place / len(names) * 0.15, 0.15)}
+        axes.plot(medians[name], label=f"of it, through {plain(name)}", **style)
+    if np.isfinite(medians.get(WEIGHTS, np.nan)).any():
+        look: dict[str, Any] = {"color": ADDED, "lw": 1.4, "ls": (0, (6, 1.5, 1, 1.5))}
+        look["marker"] = "." if len(medians[WEIGHTS]) < 3 else None
+        axes.plot(medians[WEIGHTS], label="|dp/dW|: what a day adds", **look)
 
 
-def _expected(axes: Axes, median: Tensor, span: int | None, theory: float | None) -> None:
-    """The line that theory gives, and the days back to the answer, as far as they are known."""
-    if theory is not None and median[0].isfinite():
-        lags = np.array([0, len(median) - 1])
-        line, label = median[0].item() + theory * lags, f"theory: {theory:+.4g} decades a day"
-        axes.plot(lags, line, color=THEORY, ls=(0, (4, 3)), lw=1.6, label=label, zorder=4)
-    if span is not None:
-        axes.axvline(span, color=ANSWER, lw=1.6, ls="-.", label=_answer(span))
-
-
-def _guides(axes: Axes, median: Tensor, colour: str) -> None:
-    """From 1% of lag 0 to the curve, and from there down to the reach in days."""
-    reach, is_bounded = reach_days(median)
-    if reach is None:
-        return
-    level, foot = median[0].item() + np.log10(REACH), axes.get_ylim()[0]
-    if is_bounded:
-        axes.plot([0, reach, reach], [level, level, foot], color=colour, lw=1.2, ls=":")
-    end = median[reach].item()
-    axes.plot([reach], [end], color=colour, **REACHED, zorder=5)
-
-
-def _reach(median: Tensor) -> str:
-    """How far the gradient reaches, in few words."""
-    if median.isnan().all():
-        return "every state is nan"
-    reach, is_bounded = reach_days(median)
-    return "0 at lag 0" if reach is None else f"reach {reach}{'' if is_bounded else '+'}"
-
-
-def _course_of_reach(axes: Axes, medians: Tensor) -> None:
-    """The reach of each probe, (steps, lags), as a stepped line, broken where there is none."""
-    edges = np.arange(len(medians) + 1) - 0.5
-    reach = [np.nan if (days := reach_days(m)[0]) is None else days for m in medians]
-    axes.stairs(reach, edges, baseline=None, color="white", lw=3.4, zorder=3)
-    label = "reach: 1% of lag 0"
-    axes.stairs(reach, edges, baseline=None, color="black", lw=1.4, zorder=5, label=label)
-
-
-def _greys(axes: Axes, medians: Tensor, diverged: int | None) -> list[Patch]:
+def _greys(axes: Axes, medians: Tensor) -> list[Patch]:
     """Grey where there is no flow to show, (steps, lags), and what each grey means."""
     axes.set_facecolor(UNKNOWN)
+    zeros, lost = (medians == -torch.inf).T.numpy(), medians.isnan().all(1).numpy()
     patches = [Patch(color=UNKNOWN, label="not measured")]
-    zeros = np.ma.masked_equal((medians == -torch.inf).T.numpy(), False)
     if zeros.any():
-        edges = [np.arange(size + 1) - 0.5 for size in zeros.shape]
-        axes.pcolormesh(edges[1], edges[0], zeros, cmap=ListedColormap([ZERO]))
+        axes.imshow(np.ma.masked_equal(zeros, False), cmap=ListedColormap([ZERO]), **CELLS)
         patches.append(Patch(color=ZERO, label="exactly 0"))
-    lost, label = medians.isnan().all(1).nonzero().flatten().tolist(), "every state is nan"
-    for place in lost:
-        axes.axvspan(place - 0.5, place + 0.5, color=DIVERGED, lw=0)
-    if diverged is not None:  # behind the last probe
-        end, label = len(medians) - 0.5, f"diverged at step {diverged}"
-        axes.set_xlim(-0.5, end + max(0.5, 0.05 * len(medians)))
-        axes.axvspan(end, 2 * end + 1, color=DIVERGED, lw=0)
-    return [
-        *patches,
-        *([Patch(color=DIVERGED, label=label)] if lost or diverged is not None else []),
-    ]
+    if lost.any():
+        for place in np.flatnonzero(lost):
+            axes.axvspan(place - 0.5, place + 0.5, color=LOST, lw=0)
+        patches.append(Patch(color=LOST, label="every state is nan"))
+    return patches
 
 
 def _label_steps(axes: Axes, steps: Sequence[int]) -> None:
@@ -234,21 +182,16 @@ def _label_steps(axes: Axes, steps: Sequence[int]) -> None:
     room = 26 // (len(str(steps[-1])) + 1)
     places = np.linspace(0, len(steps) - 1, min(len(steps), room)).round().astype(int)
     axes.set_xticks(places, [str(steps[place]) for place in places], fontsize=FONT)
-    axes.set_xlabel("training step (one column a probe)", fontsize=FONT)
-    if len(steps) < 30:
-        edges = np.arange(1, len(steps)) - 0.5
-        low, high = axes.get_ylim()
-        axes.vlines(edges, low, high, color="white", lw=0.5)
+    axes.set_xlabel("training step (one column per probe)", fontsize=FONT)
 
 
 def _legend(figure: Figure, axes: Axes, more: Sequence[Patch] = ()) -> None:
     """One legend below the axes, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
     labels += [str(patch.get_label()) for patch in more]
-    figure.legend(
-        [*handles, *more], labels, fontsize=FONT - 0.5, loc="outside lower center", ncols=2,
-        frameon=False, columnspacing=1.0, handlelength=1.8, borderaxespad=0.2,
-    )  # fmt: skip
+    look: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "fontsize": FONT - 0.5}
+    look |= {"frameon": False, "columnspacing": 1.0, "handlelength": 1.8, "borderaxespad": 0.2}
+    figure.legend([*handles, *more], labels, **look)
 
 
 def _answer(span: int) -> str:

@@ -1,17 +1,11 @@
 """Which runs belong together: the settings that differ, the runs that count, the markets."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from statland.settings import SettingError, choice
-
-# Settings that describe no experiment, or whose values follow from the run.
-ASIDE = (
-    *("seed", "runs_dir", "sweep", "device", "threads"),
-    *("log_every", "validate_every", "probe_every"),
-)
 
 # The groups of configs/; their choices are named without the key.
 CHOICES = ("model", "data", "optimizer", "model/init")
@@ -42,24 +36,35 @@ def group(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = ())
     for key in by:
         choice("--by", key, allowed)
     for condition in where:
-        runs = _select(runs, condition, [*allowed, "seed"])
+        key, equals, value = condition.partition("=")
+        if not equals:
+            raise SettingError(f"--where is {condition!r}; allowed: KEY=VALUE")
+        choice("--where", key, [*allowed, "seed"])
+        values = runs[key].map(_text)
+        choice(key, value, dict.fromkeys(values))
+        runs = runs[values == value]
     differing = varying(runs)
     rows = list(dict.fromkeys(by)) or differing or ["model"]
-    markets = [key for key in dict.fromkeys([*differing, *rows]) if _is_of_market(key)]
-    others = [key for key in rows if not _is_of_market(key)]
+    markets = [key for key in dict.fromkeys([*differing, *rows]) if key.startswith("data")]
+    others = [key for key in rows if not key.startswith("data")]
     runs = runs.reset_index(drop=True)
     runs = runs.assign(
         counts=_counts(runs, differing),
-        market=_labels(runs, markets, "all runs"),
-        contestant=_labels(runs, others, "all"),
+        market=[label(row, "all runs") for row in runs[markets].to_dict("records")],
+        contestant=[label(row, "all") for row in runs[others].to_dict("records")],
     )
     return Groups(runs, rows, [key for key in differing if key not in rows])
 
 
 def settings_of(runs: pd.DataFrame) -> list[str]:
-    """The columns that are settings of an experiment, the most telling first."""
-    settings = [column for column in runs.columns if _is_setting(column)]
-    return sorted(settings, key=lambda c: (FIRST.index(c) if c in FIRST else len(FIRST), c))
+    """The columns that are settings of an experiment, those of FIRST first."""
+    names = [
+        name for name in map(str, runs) if name.split(".")[0] in ("model", "data", "optimizer")
+    ]
+    names += [n for n in ("model/init", "steps_asked", "clip_norm", "dtype") if n in runs]
+    return sorted(
+        names, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)
+    )
 
 
 def varying(runs: pd.DataFrame) -> list[str]:
@@ -68,11 +73,9 @@ def varying(runs: pd.DataFrame) -> list[str]:
     Those of the market come first: no two markets are taken for one.
     """
     settings = settings_of(runs)
-    order = [key for key in settings if _is_of_market(key)]
-    order += [key for key in settings if not _is_of_market(key)]
     chosen: list[str] = []
     groups = 1
-    for column in order:
+    for column in sorted(settings, key=lambda key: not key.startswith("data")):
         count = len(runs[[*chosen, column]].astype(str).drop_duplicates())
         if count > groups or (column == "model" and runs[column].nunique() > 1):
             chosen, groups = [*chosen, column], count
@@ -95,26 +98,20 @@ def left_out(runs: pd.DataFrame) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in reasons.value_counts().items())
 
 
-def label(settings: Mapping[str, Any], default: str) -> str:
+def label(settings: Mapping[Any, Any], default: str) -> str:
     """model=lstm, data.max_days=50 as lstm max_days=50; a setting without a value is left out."""
-    parts = []
-    for key, value in settings.items():
-        text = f"{value:.12g}" if isinstance(value, float) else str(value)
-        if not pd.isna(value):
-            parts.append(text if key in CHOICES else f"{key.split('.')[-1]}={text}")
+    parts = [
+        _text(value) if key in CHOICES else f"{key.split('.')[-1]}={_text(value)}"
+        for key, value in settings.items()
+        if not pd.isna(value)
+    ]
     return " ".join(parts) or ", ".join(f"no {key}" for key in settings) or default
 
 
-def _select(runs: pd.DataFrame, condition: str, allowed: Iterable[str]) -> pd.DataFrame:
-    """The runs that meet KEY=VALUE."""
-    key, equals, value = condition.partition("=")
-    if not equals:
-        raise SettingError(f"--where is {condition!r}; allowed: KEY=VALUE")
-    choice("--where", key, allowed)
-    values = pd.Series([label({"model": v}, "null") for v in runs[key]], runs.index)
-    values = values.where(runs[key].notna(), "null")
-    choice(key, value, dict.fromkeys(values))
-    return runs[values == value]
+def _text(value: Any) -> str:
+    if pd.isna(value):
+        return "null"
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _counts(runs: pd.DataFrame, differing: Sequence[str]) -> "pd.Series[bool]":
@@ -127,17 +124,3 @@ def _counts(runs: pd.DataFrame, differing: Sequence[str]) -> "pd.Series[bool]":
     ended = ended.sort_values(["completed", "ended"], kind="stable")
     same = ended[[*differing, "seed"]].astype(str).duplicated(keep="last")
     return pd.Series(runs.index.isin(ended.index[~same]), runs.index)
-
-
-def _labels(runs: pd.DataFrame, keys: Sequence[str], default: str) -> list[str]:
-    rows = (dict(zip(keys, values, strict=True)) for values in runs[list(keys)].to_numpy())
-    return [label(row, default) for row in rows]
-
-
-def _is_setting(column: str) -> bool:
-    dotted = column.split(".")[0] in ("model", "data", "optimizer") and column not in ASIDE
-    return dotted or column in ("model/init", "steps_asked", "clip_norm", "dtype")
-
-
-def _is_of_market(key: str) -> bool:
-    return key.split(".")[0] == "data"

@@ -1,10 +1,10 @@
 """The files of a comparison: tables, figures, and one self-contained HTML page of all."""
 
 import base64
-import html
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -29,105 +29,84 @@ STYLE = (
 def write(
     output: Path,
     comparison: Comparison,
-    pictures: Mapping[str, "Figure"],
+    figures: Mapping[str, "Figure"],
     skipped: Sequence[str] = (),
 ) -> list[str]:
-    """Write a comparison into the folder `output`; the names of its files.
+    """Write a comparison into the folder `output`; return the names of its files.
 
     `skipped` says which folders could not be read. Raises OSError where nothing can be written.
     """
     output.mkdir(parents=True, exist_ok=True)
+    pictures = {f"compare_{name}.png": _png(figure) for name, figure in figures.items()}
+    tests = tests_of(comparison)
     comparison.summary.to_csv(output / "compare.csv", index=False)
-    tests_of(comparison).to_csv(output / "verdicts.csv", index=False)
-    for name, figure in pictures.items():
-        figure.savefig(output / f"compare_{name}.png")
-    text = page(f"runs of {output.resolve().name}", comparison, pictures, output, skipped)
+    tests.to_csv(output / "verdicts.csv", index=False)
+    for name, png in pictures.items():
+        (output / name).write_bytes(png)
+    title = f"runs of {output.resolve().name}"
+    parts = [f"<h1>{escape(title)}</h1>"]
+    parts += _paragraphs((verdict.sentence for verdict in comparison.verdicts), "verdict")
+    parts += [*_tables(comparison), *_paragraphs(comparison.facts)]
+    for name, png in pictures.items():
+        data = base64.b64encode(png).decode()
+        parts.append(f'<img alt="{name}" src="data:image/png;base64,{data}">')
+    if len(tests):
+        parts += ["<h2>The tests behind the verdicts</h2>", _table(format_tests(tests))]
+    parts += ["<h2>Runs</h2>", _table(_runs(comparison.groups.runs, output), escaped=True)]
+    if skipped:
+        parts += ["<h2>Folders that could not be read</h2>", *_paragraphs(skipped)]
+    head = f"<meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>"
+    text = f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
     (output / "compare.html").write_text(text, encoding="utf-8")
-    names = [f"compare_{name}.png" for name in pictures]
-    return ["compare.csv", "verdicts.csv", "compare.html", *names]
+    return ["compare.csv", "verdicts.csv", "compare.html", *pictures]
 
 
 def tests_of(comparison: Comparison) -> pd.DataFrame:
-    """The table of verdicts: a row for each test of a leader, with its lead, interval and p."""
+    """The table of verdicts: one row per test of a leader, with its lead, interval and p."""
     columns = ["market", "leader", "against", "lead", "low", "high", "p", "seeds", "shown"]
     tables = [verdict.tests for verdict in comparison.verdicts if len(verdict.tests)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-
-
-def page(
-    title: str,
-    comparison: Comparison,
-    pictures: Mapping[str, "Figure"],
-    beside: Path,
-    skipped: Sequence[str] = (),
-) -> str:
-    """One self-contained HTML page: the verdicts, the table, the figures, the tests, every run.
-
-    It links to the runs' folders as they are seen from the folder `beside`, where it will lie.
-    """
-    sentences = [verdict.sentence for verdict in comparison.verdicts]
-    parts = [f"<h1>{html.escape(title)}</h1>", *_paragraphs(sentences, "verdict")]
-    parts += [*_tables(comparison), *_paragraphs(comparison.facts)]
-    for name, figure in pictures.items():
-        file = io.BytesIO()
-        figure.savefig(file, format="png")
-        data = base64.b64encode(file.getvalue()).decode()
-        parts.append(f'<img alt="{name}" src="data:image/png;base64,{data}">')
-    tests = tests_of(comparison)
-    if len(tests):
-        parts += ["<h2>The tests behind the verdicts</h2>", _table(format_tests(tests))]
-    parts += ["<h2>Runs</h2>", _table(_runs(comparison.groups.runs, beside), escape=False)]
-    if skipped:
-        parts += ["<h2>Folders that could not be read</h2>", *_paragraphs(skipped)]
-    return (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{html.escape(title)}"
-        f"</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
 
 
 def _tables(comparison: Comparison) -> list[str]:
     parts = []
     table = format_summary(comparison.summary)
     for market, rows in by_market(table, comparison.summary).items():
-        parts += [f"<h2>{html.escape(market)}</h2>"] if market else []
+        parts += [f"<h2>{escape(market)}</h2>"] if market else []
         parts.append(_table(rows))
     if not comparison.prediction.empty:
         parts.append("<h2>Does the reach before training predict which runs solve?</h2>")
-        parts.append(comparison.prediction.to_html(border=0))
-        parts.append(_table(comparison.predictions))
+        parts.append(_table(comparison.prediction))
     return parts
 
 
 def _runs(runs: pd.DataFrame, beside: Path) -> pd.DataFrame:
-    """A row a run, with links to its folder and its pictures; its cells are HTML."""
+    """One row per run, with links to its folder and its pictures; its cells are HTML."""
     rows = []
-    for run in runs.itertuples():
-        folder = Path(str(run.folder))
-        links = {
-            name: _link(folder / f"{name}.png", name, beside)
-            for name in ("profile", "heatmap")
-            if (folder / f"{name}.png").exists()
-        }
-        rows.append(
-            {
-                "run": _link(folder, str(run.run), beside),
-                "status": html.escape(str(run.status)),
-                "pictures": " ".join(links.values()),
-                "error": html.escape(str(run.error)),
-            }
-        )
-    return pd.DataFrame(rows)
+    columns = runs[["folder", "run", "status", "error"]].astype(str)
+    for folder, name, status, error in columns.to_numpy().tolist():
+        pictures = [Path(folder, f"{name}.png") for name in ("profile", "heatmap")]
+        links = [_link(path, path.stem, beside) for path in pictures if path.exists()]
+        link = _link(Path(folder), name, beside)
+        rows.append([link, escape(status), " ".join(links), escape(error)])
+    return pd.DataFrame(rows, columns=["run", "status", "pictures", "error"])
 
 
 def _link(path: Path, text: str, beside: Path) -> str:
     """A link to a path as seen from a folder."""
-    seen = os.path.relpath(path.resolve(), beside.resolve())
-    return f'<a href="{html.escape(quote(Path(seen).as_posix()))}">{html.escape(text)}</a>'
+    seen = Path(os.path.relpath(path.resolve(), beside.resolve())).as_posix()
+    return f'<a href="{escape(quote(seen))}">{escape(text)}</a>'
 
 
-def _table(frame: pd.DataFrame, escape: bool = True) -> str:
-    return f"<div class=wide>{frame.to_html(index=False, border=0, escape=escape)}</div>"
+def _png(figure: "Figure") -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
-def _paragraphs(lines: Sequence[str], kind: str = "") -> list[str]:
-    return [f'<p class="{kind}">{html.escape(line)}</p>' for line in lines]
+def _table(frame: pd.DataFrame, escaped: bool = False) -> str:
+    return f"<div class=wide>{frame.to_html(index=False, border=0, escape=not escaped)}</div>"
+
+
+def _paragraphs(lines: Iterable[str], kind: str = "") -> list[str]:
+    return [f'<p class="{kind}">{escape(line)}</p>' for line in lines]

@@ -1,25 +1,13 @@
-"""Verdicts on runs: the losses of each market, judged, and the sentence that says the outcome."""
+"""The verdict on each market: its losses, judged, and a sentence that says the outcome."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from statland.data.base import EXACT
-from statland.report.verdicts import Verdict, judge
-
-
-class SharedLosses(NamedTuple):
-    """What is compared on one market: C contestants over the S seeds that all of them have."""
-
-    market: str
-    names: list[str]  # of the C contestants
-    losses: pd.DataFrame  # (S, C) by seed; inf where a run diverged
-    best_baseline: str  # its name
-    baseline: "pd.Series[float]"  # (S,) its losses; nan where no run knows them
-    absent: list[str]  # contestants of which no run has ended
-    all_seeds: int  # how many there are that at least one contestant has
+from statland.report.verdicts import SEEDS, judge
 
 
 class MarketVerdict(NamedTuple):
@@ -32,129 +20,86 @@ class MarketVerdict(NamedTuple):
 def verdicts(runs: pd.DataFrame, pooled: Sequence[str] = ()) -> list[MarketVerdict]:
     """The verdict on each market that has two contestants or more.
 
-    `runs` and `pooled` are those of groups.Groups: over pooled settings a seed's losses are
-    averaged.
+    `runs` and `pooled` are those of groups.Groups: a seed's loss is the mean over pooled settings.
     """
     return [
-        _verdict(_shared_losses(str(market), group, pooled))
+        _verdict(str(market), group, pooled)
         for market, group in runs.groupby("market", sort=False)
         if group["contestant"].nunique() > 1
     ]
 
 
-def _shared_losses(market: str, runs: pd.DataFrame, pooled: Sequence[str]) -> SharedLosses:
-    """The losses of a market's contestants over the seeds that all of them have."""
+def _verdict(market: str, runs: pd.DataFrame, pooled: Sequence[str]) -> MarketVerdict:
+    losses = _losses(runs, pooled)
+    # A baseline is the market's, not the model's: any run on a seed gives it.
+    baselines = runs.filter(regex="^baseline/").groupby(runs["seed"]).mean().reindex(losses.index)
+    known = baselines.dropna(axis="columns").rename(columns=lambda name: name.split("/", 1)[1])
+    baseline = "" if known.empty else str(known.mean().idxmin())
+    at = known[baseline] if baseline else pd.Series(np.nan, losses.index)
+    verdict = judge(losses.to_numpy(), at.to_numpy())
+    names, diverged = np.array(losses.columns, dtype=str), verdict.diverged
+    seeds = losses.notna().sum().to_numpy()
+    tests = pd.DataFrame()
+    if verdict.leader >= 0:
+        leader = names[verdict.leader]
+        row: dict[str, Any] = {"market": market, "leader": leader}
+        row |= {"against": [*names, f"baseline {baseline}"], **verdict.tests._asdict()}
+        tests = pd.DataFrame(row | {"shown": verdict.beaten})
+        tests = tests[np.append(~verdict.left_out & (names != leader), True)]
+        parts = [_claim(tests, baseline, float(at.mean()))]
+    elif seeds.any() and diverged[seeds > 0].all():
+        parts = ["no verdict: every contestant diverged"]
+    else:
+        parts = ["no verdict: three seeds are needed, and no two contestants share so many"]
+    for name, count, of in zip(names, diverged, seeds, strict=True):
+        seed = "seed" if of == 1 else "seeds"
+        parts += [f"{name} diverged on {count} of {of} {seed} and cannot win"] if count else []
+    if verdict.leader >= 0 and verdict.left_out.any():
+        shared = f"fewer than three seeds shared with {names[verdict.leader]}"
+        parts.append(f"left out, with {shared}: {', '.join(names[verdict.left_out])}")
+    return MarketVerdict(f"{market}: {'; '.join(parts)}", tests)
+
+
+def _losses(runs: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame:
+    """Losses (S, C) by seed and contestant: nan where no run ended, inf where one diverged."""
     counted = runs[runs["counts"]]
     loss = counted["validation"].where(counted["status"] == "completed").fillna(np.inf)
     units = [counted["seed"], *(counted[key].astype(str) for key in pooled)]
     table = loss.groupby([counted["contestant"], *units]).mean().unstack("contestant")
-    names = list(dict.fromkeys(counted["contestant"]))
-    losses = table[names].dropna().groupby("seed").mean()
-    # A baseline is the market's, not the model's: any run on a seed gives it.
-    by_seed = runs.filter(regex="^baseline/").groupby(runs["seed"]).mean().reindex(losses.index)
-    known = by_seed.dropna(axis="columns")
-    unknown = known.empty
-    best = "" if unknown else str(known.mean().idxmin())
-    return SharedLosses(
-        market=market,
-        names=names,
-        losses=losses,
-        best_baseline=best.removeprefix("baseline/"),
-        baseline=pd.Series(np.nan, losses.index) if unknown else known[best],
-        absent=[name for name in dict.fromkeys(runs["contestant"]) if name not in names],
-        all_seeds=counted["seed"].nunique(),
-    )
+    if pooled:  # over the values that all contestants with enough seeds have
+        seeds = counted.groupby("contestant")["seed"].nunique()
+        table = table[seeds.index[seeds >= SEEDS]].dropna().groupby("seed").mean()
+    return table.reindex(columns=list(dict.fromkeys(runs["contestant"])))
 
 
-def _verdict(shared: SharedLosses) -> MarketVerdict:
-    tests = pd.DataFrame()
-    verdict = None
-    if len(shared.names) < 2:
-        parts = ["no verdict: fewer than two contestants have completed runs"]
-    elif shared.losses.empty:
-        parts = ["no verdict: the contestants share no seed; two are needed"]
-    else:
-        verdict = judge(shared.losses.to_numpy(), shared.baseline.to_numpy())
-        parts = [_claim(shared, verdict)]
-        if not (verdict.diverged > 0).all():
-            tests = _tests(shared, verdict)
-    parts += _reservations(shared, verdict)
-    return MarketVerdict(f"{shared.market}: {'; '.join(parts)}", tests)
+def _claim(tests: pd.DataFrame, baseline: str, loss: float) -> str:
+    """Who wins, or why nobody does, by the leader's tests; the last is against the baseline."""
+    leader, rivals = tests["leader"].iloc[0], tests[:-1]
+    tested = rivals[rivals["seeds"] > 0].sort_values(["p", "lead"], ascending=[True, False])
+    nearest = _lead(tests.iloc[-1] if tested.empty else tested.iloc[-1])
+    best = f"the best baseline, {baseline} at {loss:.4g}"
+    equals = ", ".join(rivals["against"][~rivals["shown"]])
+    if not baseline:
+        return f"no verdict: no baseline is known on every seed ({nearest})"
+    if loss < EXACT:
+        return f"nothing can win: a baseline, {baseline}, is exact ({nearest})"
+    if not tests["shown"].iloc[-1]:
+        beats = "is shown to beat" if tests["lead"].iloc[-1] > 0 else "beats"
+        separates = f", and nothing separates {leader} from {equals}" if equals else ""
+        return f"nothing {beats} {best} ({_lead(tests.iloc[-1])}){separates}"
+    if equals:
+        return f"nothing separates {leader} from {equals} ({nearest})"
+    return f"{leader} wins: {nearest}, and it beats {best}"
 
 
-def _claim(shared: SharedLosses, verdict: Verdict) -> str:
-    """Who wins, or why nobody does."""
-    if (verdict.diverged > 0).all():
-        return "no verdict: every contestant diverged"
-    leader = int(verdict.leader)
-    lead = _lead(shared, verdict, _nearest(verdict))
-    baseline = f"the best baseline, {shared.best_baseline} at {shared.baseline.mean():.4g}"
-    rivals = [
-        name
-        for place, name in enumerate(shared.names)
-        if place != leader and not verdict.beaten[place]
-    ]
-    separates = f"nothing separates {shared.names[leader]} from {', '.join(rivals)}"
-    if not shared.best_baseline:
-        return f"no verdict: no baseline is known on every seed ({lead})"
-    if shared.baseline.mean() < EXACT:
-        return f"nothing can win: a baseline, {shared.best_baseline}, is exact ({lead})"
-    if len(shared.losses) < 2:
-        return f"no verdict: one seed names no winner, two are needed ({lead})"
-    if not verdict.beaten[-1]:
-        beats = "is shown to beat" if verdict.tests.lead[-1] > 0 else "beats"
-        facts = _lead(shared, verdict, len(shared.names))
-        return f"nothing {beats} {baseline} ({facts})" + (f", and {separates}" if rivals else "")
-    if rivals:
-        return f"{separates} ({lead})"
-    return f"{shared.names[leader]} wins: {lead}, and it beats {baseline}"
-
-
-def _nearest(verdict: Verdict) -> int:
-    """Of the contestants that were tested the one from which the leader is separated least.
-
-    The baseline's place where none was tested.
-    """
-    p, lead = np.nan_to_num(verdict.tests.p, nan=-1.0), verdict.tests.lead
-    tested = np.flatnonzero(verdict.tests.seeds[:-1] > 0).tolist()
-    rivals = [place for place in tested if place != int(verdict.leader)]
-    return max(rivals, key=lambda place: (p[place], -lead[place]), default=len(p) - 1)
-
-
-def _lead(shared: SharedLosses, verdict: Verdict, place: int) -> str:
-    """The leader's lead over the rival at `place`, with its interval and the number of seeds."""
-    rival = [*shared.names, f"the baseline {shared.best_baseline}"][place]
-    name = shared.names[int(verdict.leader)]
-    lead, low, high, _, seeds = (field[place] for field in verdict.tests)
-    over = f"{seeds} seed{'' if seeds == 1 else 's'}"
+def _lead(test: "pd.Series[float]") -> str:
+    """The leader's lead in a test, with its interval and the number of seeds."""
+    name, rival = str(test["leader"]), str(test["against"])
+    rival = f"the {rival}" if rival.startswith("baseline ") else rival
+    over = f"over {test['seeds']} seed{'' if test['seeds'] == 1 else 's'}"
+    lead, low, high = test["lead"], test["low"], test["high"]
     if lead == 0 and not high > low:
-        return f"{name} and {rival} are equal over {over}"
-    verb, sign = ("leads", 1) if lead >= 0 else ("trails", -1)
-    low, high = sorted((sign * low, sign * high))
-    interval = "" if seeds < 2 else f" (95% interval {low:.3g} to {high:.3g})"
-    if seeds == len(shared.losses) < shared.all_seeds:
-        over = f"the {seeds} of {shared.all_seeds} seeds that all have"
-    return f"{name} {verb} {rival} by {abs(lead):.3g}{interval} over {over}"
-
-
-def _reservations(shared: SharedLosses, verdict: Verdict | None) -> list[str]:
-    """Contestants that cannot win, and why."""
-    said = []
-    if verdict is not None:
-        of = len(shared.losses)
-        for name, count in zip(shared.names, verdict.diverged.tolist(), strict=True):
-            said += [f"{name} diverged on {count} of {of} seeds and cannot win"] if count else []
-        few = [name for name, few in zip(shared.names, verdict.too_few, strict=True) if few]
-        if few and of > 1 and not (verdict.diverged > 0).all():
-            said.append(f"two seeds cannot show that {', '.join(few)} never solves it")
-    if shared.absent:
-        said.append(f"not compared, for no run of it ended: {', '.join(shared.absent)}")
-    return said
-
-
-def _tests(shared: SharedLosses, verdict: Verdict) -> pd.DataFrame:
-    """A row for each test of the leader."""
-    against = [*shared.names, f"baseline {shared.best_baseline}"]
-    settings = {"market": shared.market, "leader": against[int(verdict.leader)], "against": against}
-    frame = pd.DataFrame({**settings, **verdict.tests._asdict(), "shown": verdict.beaten})
-    return frame.drop(index=int(verdict.leader))
+        return f"{name} and {rival} are equal {over}"
+    verb, low, high = ("leads", low, high) if lead >= 0 else ("trails", -high, -low)
+    interval = "" if test["seeds"] < 2 else f" (95% interval {low:.3g} to {high:.3g})"
+    return f"{name} {verb} {rival} by {abs(lead):.3g}{interval} {over}"

@@ -11,17 +11,13 @@ from rich.table import Table
 from statland.report.groups import label
 
 # Names of columns, where they are not the settings' own.
-HEADERS = {
-    "validation": "last mse",
-    "steps_to_solve": "median steps to solve",
-    "ms_per_step": "ms a step",
-}
+HEADERS = {"validation": "last mse", "steps_to_solve": "median steps to solve"}
 
 # What a screen shows beside the rows' settings, the most important first.
 ON_SCREEN = (
-    *("n", "last mse", "solved", "gradient", "reach before", "reach after", "span", "skill"),
-    *("median steps to solve", "sequences to solve", "sequences to all right", "parameters"),
-    *("decay before", "decay theory", "decay after"),
+    *("n", "last mse", "solved", "status", "gradient", "reach before", "reach after", "span"),
+    *("skill", "median steps to solve", "sequences to solve", "sequences to all right"),
+    *("parameters", "decay before", "decay theory", "decay after"),
 )
 
 # A longer table is printed market by market.
@@ -36,18 +32,15 @@ def format_summary(summary: pd.DataFrame) -> pd.DataFrame:
             _number(mean) if math.isnan(std) else f"{_number(mean)} ± {std:.2g}"
             for mean, std in zip(table[name], table.pop(f"{name}_std"), strict=True)
         ]
-    if "steps_to_solve" in table:
-        table["steps_to_solve"] = table["steps_to_solve"].replace(math.inf, "never").astype(object)
-    for name in {"sequences_to_solve", "sequences_to_all_right"} & set(table):
-        table[name] = table[name].map(_count).astype(object)
+    for name in ("steps_to_solve", "sequences_to_solve", "sequences_to_all_right"):
+        if name in table:
+            table[name] = table[name].map(_count)
     low, high = table.pop("solved_low"), table.pop("solved_high")
     interval = [f"{a:.0%} to {b:.0%}" if a == a else "-" for a, b in zip(low, high, strict=True)]
     table.insert(list(table).index("solved") + 1, "solved_interval", interval)
     table = table.map(_number)
-    table = table.loc[
-        :, [name in ("n", "validation") or (table[name] != "-").any() for name in table]
-    ]
-    return table.rename(columns=_headers(table))
+    kept = [name for name in table if name in ("n", "validation") or (table[name] != "-").any()]
+    return table[kept].rename(columns=_headers(table))
 
 
 def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
@@ -63,9 +56,10 @@ def for_screen(table: pd.DataFrame, settings: int, width: int) -> pd.DataFrame:
     """
     chosen = list(table)[:settings]
     room = width - sum(_width(table[name]) for name in chosen)
-    plain = table["status"].str.fullmatch(r"\d+ completed").all()
-    for name in (*ON_SCREEN[:3], *([] if plain else ["status"]), *ON_SCREEN[3:]):
-        if name in table and _width(table[name]) <= room:
+    all_completed = table["status"].str.fullmatch(r"\d+ completed").all()
+    for name in ON_SCREEN:
+        wanted = name in table and not (name == "status" and all_completed)
+        if wanted and _width(table[name]) <= room:
             chosen.append(name)
             room -= _width(table[name])
     return table[[name for name in table if name in chosen]]
@@ -73,14 +67,12 @@ def for_screen(table: pd.DataFrame, settings: int, width: int) -> pd.DataFrame:
 
 def by_market(table: pd.DataFrame, summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """A formatted summary in parts, by market where it is long; the market is the part's name."""
-    markets = [key for key in map(str, summary) if key.split(".")[0] == "data"]
+    markets = [key for key in map(str, summary) if key.startswith("data")]
     if len(summary) <= LONGEST or not markets:
         return {"": table}
-    rows = summary[markets].to_numpy().tolist()
-    names = [label(dict(zip(markets, row, strict=True)), "") for row in rows]
-    headers = _headers(summary)
-    rest = table.drop(columns=[headers.get(key, key) for key in markets])
-    return {str(name): part for name, part in rest.groupby(np.array(names), sort=False)}
+    names = np.array([label(row, "") for row in summary[markets].to_dict("records")])
+    rest = table.drop(columns=list(summary[markets].rename(columns=_headers(summary))))
+    return {str(name): part for name, part in rest.groupby(names, sort=False)}
 
 
 def screen_table(frame: pd.DataFrame, title: str = "") -> Table:
@@ -94,7 +86,7 @@ def screen_table(frame: pd.DataFrame, title: str = "") -> Table:
 
 
 def runs_table(runs: pd.DataFrame) -> Table:
-    """One row a run, for the end of a sweep; reach is in days, before training and after it."""
+    """One row per run, for the end of a sweep; reach is in days, before training and after it."""
     shown = runs[["run", "status", "validation"]].map(_number)
     shown["gradient"] = runs["verdict_before"]
     before, after = (runs[f"reach_{when}"].map(_number) for when in ("before", "after"))
@@ -105,14 +97,9 @@ def runs_table(runs: pd.DataFrame) -> Table:
 
 def _headers(table: pd.DataFrame) -> dict[str, str]:
     """What a column is called in a formatted table; of a dotted key the last part, if unique."""
-    columns = list(map(str, table))
-    last = [column.split(".")[-1] for column in columns]
-    short = {
-        column: name.replace("_", " ") if "." not in column else name
-        for column, name in zip(columns, last, strict=True)
-        if last.count(name) == 1
-    }
-    return short | HEADERS
+    names = {c: c.split(".")[-1] if "." in c else c.replace("_", " ") for c in map(str, table)}
+    last = list(names.values())
+    return {column: name for column, name in names.items() if last.count(name) == 1} | HEADERS
 
 
 def _width(column: "pd.Series[str]") -> int:
@@ -120,9 +107,9 @@ def _width(column: "pd.Series[str]") -> int:
     return 3 + max(map(cell_len, [str(column.name), *map(str, column)]))
 
 
-def _count(value: float) -> Any:
-    """All digits, as papers print them; nan stays nan."""
-    return value if math.isnan(value) else "never" if value == math.inf else f"{value:.0f}"
+def _count(value: float) -> str:
+    """All digits, as papers print them."""
+    return "-" if math.isnan(value) else "never" if value == math.inf else f"{value:.0f}"
 
 
 def _number(value: Any) -> str:

@@ -3,6 +3,7 @@
 S seeds, C contestants. Leading dimensions, as of many simulated comparisons, may come before them.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -10,95 +11,95 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from statland.data.base import EXACT
-from statland.records.results import SOLVED
 
 LEVEL = 0.05
+
+# Seeds that a test needs. On two, equal models that solve a market every other time differ clearly
+# in one comparison of eight.
+SEEDS = 3
 
 # A lead below this share of the leader's loss is rounding: a recurrence written by hand and nn.RNN,
 # with the same weights, differ by 6e-7 of their loss after 60 steps in float32.
 RESOLUTION = 1e-5
 
-# Where one contestant always solves the market and another never does, or always diverges, t sees
-# hardly any spread. But equal models, which solve it every other time, differ so on two seeds in
-# one comparison of eight (2/16), on three in one of 32.
-SEEDS_FOR_SOLVED_OR_NOT = 3
-
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
-class Paired(NamedTuple):
-    """Student's t of paired differences: each field (...), a value a test."""
+class Tests(NamedTuple):
+    """Student's t-tests of paired differences: each field (..., R), one value per rival."""
 
-    lead: Floats  # the mean difference over the pairs that are finite
+    lead: Floats  # the mean difference
     low: Floats  # 95% interval of the lead
     high: Floats
-    p: Floats  # two-sided; nan where fewer than two pairs are finite
-    seeds: NDArray[np.int64]  # how many pairs are finite
+    p: Floats  # two-sided
+    seeds: Integers  # how many pairs are finite
 
 
 class Verdict(NamedTuple):
-    """Who leads, and each test of the leader: C contestants, then the baseline."""
+    """Who leads, and the leader's test against each of C contestants and the baseline."""
 
-    leader: NDArray[np.int64]  # (...) the lowest mean loss among those that never diverged
-    winner: NDArray[np.int64]  # (...) the leader where it wins, else -1
-    tests: Paired  # each field (..., C + 1); of the leader against itself all is 0, and p 1
-    beaten: Bools  # (..., C + 1) the leader's lead is shown
-    diverged: NDArray[np.int64]  # (..., C) on how many seeds
-    too_few: Bools  # (..., C) solved or not, diverged or not, and on fewer than three seeds
+    leader: Integers  # (...) -1 where nobody can lead
+    winner: Integers  # (...) the leader where it wins, else -1
+    tests: Tests  # each field (..., C + 1)
+    beaten: Bools  # (..., C + 1) whether the lead is shown
+    diverged: Integers  # (..., C) on how many seeds
+    left_out: Bools  # (..., C) shares fewer than three seeds with the leader
 
 
-def paired(differences: ArrayLike) -> Paired:
-    """Test the differences (..., S) for a mean of 0; pairs that are not finite are left out.
+def paired(rivals: ArrayLike, own: ArrayLike) -> Tests:
+    """Test whether the mean of `rivals` (..., S, R) differs from that of `own` (..., S, 1).
 
-    Where all are equal t has no spread to go by. It is taken at its limit: p is 1 if they are 0,
-    else 0, and the interval is the lead itself.
+    Pairs that are not finite are left out. Without spread p is 1 if all pairs are equal, else 0.
     """
-    differences = np.asarray(differences, dtype=float)
-    finite = np.isfinite(differences)
-    seeds = finite.sum(-1)
-    known = np.where(finite, differences, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        lead = known.sum(-1) / seeds
-        deviations = np.where(finite, known - lead[..., None], 0.0)
-        error = np.sqrt((deviations**2).sum(-1) / (seeds - 1) / seeds)
-        t = np.where(lead == 0, 0.0, np.abs(lead) / error)
-    freedom = np.maximum(seeds - 1, 1)
-    p = np.where(seeds < 2, np.nan, 2 * stats.t.sf(t, freedom))
-    half = np.where(seeds < 2, np.nan, stats.t.ppf(1 - LEVEL / 2, freedom) * error)
-    return Paired(lead, lead - half, lead + half, p, seeds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tests without spread, or without pairs
+        differences = np.asarray(rivals, dtype=float) - np.asarray(own, dtype=float)
+        differences = np.where(np.isfinite(differences), differences, np.nan)
+        found = stats.ttest_1samp(differences, 0.0, axis=-2, nan_policy="omit")
+        low, high = found.confidence_interval(1 - LEVEL)
+        lead = np.nanmean(differences, axis=-2)
+    p = np.where(lead == 0, 1.0, found.pvalue)
+    return Tests(lead, np.asarray(low), np.asarray(high), p, np.isfinite(differences).sum(-2))
 
 
 def judge(losses: ArrayLike, baseline: ArrayLike) -> Verdict:
-    """Who wins, by losses (..., S, C) of the same seeds, and the best baseline's losses (..., S).
+    """Decide who wins, by losses (..., S, C) and those of the best baseline (..., S), by seed.
 
-    The contestant of the lowest mean loss leads. It wins where a paired Student's t, two-sided at
-    5%, shows its lead over every other contestant and over the baseline. That all tests must say so
-    (an intersection-union test, Berger 1982) needs no correction for their number. A loss that is
-    not finite stands for a run that diverged: that contestant cannot win, and the leader is tested
-    against it over its other seeds; one that always diverged is beaten without a test. Where one
-    always solves the market and the other never does, or always diverges, three seeds are needed.
-    A lead of the size of rounding is none. An exact baseline cannot be beaten, nor one that is not
-    known (nan).
+    A loss is nan where a contestant lacks a seed, and inf where its run diverged. Contestants are
+    compared on the seeds that they share, three at least. The leader is the contestant that never
+    diverged whose smallest lead over another of these is largest. It wins where a paired t-test,
+    two-sided at 5%, shows its lead over every rival and over the baseline. All tests must agree
+    (an intersection-union test, Berger 1982), so their number needs no correction. A rival that
+    diverged on every seed is beaten without a test. A baseline that is exact, or not known (nan),
+    cannot be beaten.
     """
     losses, baseline = np.asarray(losses, dtype=float), np.asarray(baseline, dtype=float)
-    finite = np.isfinite(losses)
-    diverged = (~finite).sum(-2)
-    means = np.where(diverged == 0, np.where(finite, losses, 0.0).mean(-2), np.inf)
-    leader = means.argmin(-1)
+    has_run = ~np.isnan(losses)
+    diverged = (has_run & ~np.isfinite(losses)).sum(-2)
+    shared = np.swapaxes(has_run, -1, -2).astype(int) @ has_run  # (..., C, C) seeds
+    leader = _leader(losses, shared, diverged)
     own = np.take_along_axis(losses, leader[..., None, None], -1)
-    rivals = np.concatenate([losses, baseline[..., None]], -1)
-    known = np.isfinite(rivals) & np.isfinite(own)
-    differences = np.where(known, np.where(known, rivals, 0) - np.where(known, own, 0), np.nan)
-    tests = paired(np.swapaxes(differences, -1, -2))
-    beaten = (tests.lead > RESOLUTION * own.mean(-2)) & (tests.p < LEVEL)
-    seeds = losses.shape[-2]
-    solved, own_solved = (some < SOLVED * baseline[..., None] for some in (losses, own))
-    lost = diverged == seeds
-    too_few = (own_solved.all(-2) & ~solved.any(-2)) | lost
-    too_few &= seeds < SEEDS_FOR_SOLVED_OR_NOT
-    beaten[..., :-1] = (beaten[..., :-1] | lost) & ~too_few
+    tests = paired(np.concatenate([losses, baseline[..., None]], -1), own)
+    size = np.where(np.isfinite(own), own, 0.0).mean(-2)  # of the leader's loss
+    beaten = (tests.lead > RESOLUTION * size) & (tests.p < LEVEL) & (tests.seeds >= SEEDS)
+    beaten[..., :-1] |= diverged == has_run.sum(-2)
     beaten[..., -1] &= baseline.mean(-1) >= EXACT
-    leads = np.arange(losses.shape[-1] + 1) == leader[..., None]
-    wins = (beaten | leads).all(-1) & np.isfinite(means.min(-1)) & (seeds > 1)
-    return Verdict(leader, np.where(wins, leader, -1), tests, beaten, diverged, too_few)
+    left_out = np.take_along_axis(shared, leader[..., None, None], -2)[..., 0, :] < SEEDS
+    excused = left_out | (np.arange(losses.shape[-1]) == leader[..., None])
+    wins = (beaten[..., :-1] | excused).all(-1) & beaten[..., -1] & (leader >= 0)
+    return Verdict(leader, np.where(wins, leader, -1), tests, beaten, diverged, left_out)
+
+
+def _leader(losses: Floats, shared: Integers, diverged: Integers) -> Integers:
+    """The leader (...), or -1, given the seeds (..., C, C) that contestants share."""
+    healthy = diverged == 0
+    comparable = (shared >= SEEDS) & ~np.eye(losses.shape[-1], dtype=bool)
+    finite = np.where(np.isfinite(losses), losses, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pairs that share no seed
+        leads = np.nanmean(finite[..., None, :] - finite[..., None], axis=-3)
+    smallest = np.where(comparable & healthy[..., None, :], leads, np.inf).min(-1)
+    smallest = np.where(healthy & comparable.any(-1), smallest, -np.inf)
+    return np.where(smallest.max(-1) > -np.inf, smallest.argmax(-1), -1)
