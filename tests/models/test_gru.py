@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 
 from statland.gradients import gradient_flow
-from statland.gradients.activity import activity
-from statland.gradients.backward import unroll_batch
 from statland.gradients.spectrum import lyapunov_spectrum
 from statland.models.base import unroll
 from statland.models.gru import GRU
@@ -53,20 +51,13 @@ def test_the_flow_falls_by_the_forget_gate() -> None:
     torch.testing.assert_close(found, forget.sigmoid().log(), rtol=0, atol=0.02)
 
 
-def test_its_gates_are_logged() -> None:
+def test_its_gates_at_rest() -> None:
     model = still(torch.full((4,), 2.0))
-    x = torch.rand(3, 6, 1).double()
-    states = unroll_batch(model, x.transpose(0, 1), torch.tensor([6, 6, 6])).states
-    found = activity(model, x, torch.tensor([6, 2, 3]), states)
-    for gate, bias in (("reset", 1), ("forget", 2)):
-        for kind in ("mean", "p90"):
-            open_at = 1 / (1 + math.exp(-bias))
-            assert found[f"units/gate_{gate}_{kind}"] == pytest.approx(open_at, rel=1e-6)
-    assert found["units/tanh_slope"] == 1
-    assert set(found) == {
-        *(f"units/gate_{gate}_{kind}" for gate in ("reset", "forget") for kind in ("mean", "p90")),
-        *("units/tanh_saturated", "units/tanh_slope"),
-    }
+    found = model.activations(torch.rand(3, 1).double(), model.initial_state(3))
+    assert list(found) == ["reset", "forget", "tanh"]
+    for values, bias in zip(found.values(), (1, 2), strict=False):
+        assert (values - 1 / (1 + math.exp(-bias))).abs().max() < 1e-15
+    assert not found["tanh"].any()
 
 
 @pytest.mark.parametrize("layers", [1, 2])
