@@ -1,5 +1,6 @@
 """Every model, initialisation and market of configs/, composed as train.py composes them."""
 
+import copy
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -149,6 +150,11 @@ def model_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def model(model_name: str) -> SequenceModel:
     """Each model, in float64 and without dropout: small, and of several layers if it can be."""
+    return copy.deepcopy(_small(model_name))
+
+
+@cache
+def _small(model_name: str) -> SequenceModel:
     small = applicable(
         f"model={model_name}", "model.hidden_size=6", "model.num_layers=2", "model.num_heads=3"
     )

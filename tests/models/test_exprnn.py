@@ -1,12 +1,10 @@
-"""The orthogonal recurrence: its matrix, modReLU, and that exp(A) is computed when it has to be."""
+"""The orthogonal recurrence: its matrix, modReLU, and how often exp(A) is computed."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import built, goes_on, refusal
+from conftest import built
 from scipy.linalg import expm
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -15,22 +13,27 @@ from statland.gradients import gradient_flow
 from statland.gradients.probe import measure, probe_batch
 from statland.gradients.spectrum import linear_decay, lyapunov_spectrum
 from statland.models.base import at_last_day, unroll
-from statland.models.exprnn import ExpRNN, parameter_of
-from statland.models.init import orthogonal
-from statland.models.rnn_cell import RNNCell, Unroll
+from statland.models.exprnn import ExpRNN
+from statland.models.rnn_cell import Unroll
 from statland.settings import SettingError
 from statland.training.fit import fit
+
+NONLINEARITIES = ("modrelu", "tanh", "relu", "identity")
 
 
 def small(nonlinearity: str = "modrelu", hidden: int = 6, layers: int = 1) -> ExpRNN:
     return ExpRNN(2, 1, hidden, layers, nonlinearity).double()
 
 
+def parameter_of(model: ExpRNN, index: int) -> nn.Parameter:
+    return model.recurrence.get_parameter(f"parametrizations.weight_hh_l{index}.original")
+
+
 def scrambled(model: ExpRNN) -> ExpRNN:
     """Its X drawn afresh, so that W no longer turns planes of two units."""
     with torch.no_grad():
         for index in range(model.num_layers):
-            nn.init.normal_(parameter_of(model.recurrence, f"weight_hh_l{index}"))
+            nn.init.normal_(parameter_of(model, index))
     return model
 
 
@@ -41,7 +44,7 @@ def off_orthogonal(W: Tensor) -> float:
 def test_w_is_the_exponential_of_a_skew_symmetric_matrix() -> None:
     model = scrambled(small(layers=2))
     for index in range(2):
-        X = parameter_of(model.recurrence, f"weight_hh_l{index}").detach().tril()
+        X = parameter_of(model, index).detach().tril()
         expected = torch.from_numpy(expm((X - X.T).numpy()))
         assert_close(model.layer(index).weight_hh, expected, rtol=0, atol=1e-12)
         assert off_orthogonal(expected) < 1e-12
@@ -64,12 +67,10 @@ def test_w_starts_by_turning_planes() -> None:
     assert abs(sum(angles) / 100) < 0.8
 
 
-@pytest.mark.parametrize("nonlinearity", ["modrelu", "tanh"])
-def test_w_stays_orthogonal_in_training(nonlinearity: str) -> None:
+def test_w_stays_orthogonal_in_training() -> None:
     """500 steps in float32, large ones: W moves far and is orthogonal to 1e-5."""
     overrides = ("data=recall", "data.max_days=8", "optimizer.lr=0.03", "model.num_layers=2")
-    choice = ("model=exprnn", f"model.nonlinearity={nonlinearity}")
-    market, model, optimizer = built(*choice, *overrides)
+    market, model, optimizer = built("model=exprnn", *overrides)
     before = [w.weight_hh.detach().clone() for w in model.layers()]
     for _ in fit(model, market.train_batch, optimizer, 500, 1.0):
         pass
@@ -89,22 +90,10 @@ def test_the_flow_through_identity_units_holds_for_2000_days() -> None:
 def test_where_units_are_active_the_recurrence_is_w() -> None:
     for nonlinearity in ("identity", "relu", "modrelu"):
         model = small(nonlinearity)
-        assert torch.equal(model.linear_recurrence(), model.layer(0).weight_hh)
+        assert torch.equal(model.linear_recurrence, model.layer(0).weight_hh)
         assert linear_decay(model) == pytest.approx(0, abs=1e-12)
-    assert small("tanh").linear_recurrence() is None
-    assert small("identity", layers=2).linear_recurrence() is None
-
-
-def test_it_is_rnn_cell_with_that_matrix() -> None:
-    ours = scrambled(small("tanh", layers=2))
-    theirs = RNNCell(2, 1, 6, 2, "tanh", lambda _: None).double()
-    with torch.no_grad():
-        for a, b in zip(ours.layers(), theirs.layers(), strict=True):
-            for source, target in zip(a[:4], b[:4], strict=True):
-                target.copy_(source)
-        theirs.output.load_state_dict(ours.output.state_dict())
-    x, lengths = torch.randn(4, 30, 2).double(), torch.tensor([30, 1, 12, 29])
-    assert_close(ours(x, lengths), theirs(x, lengths), rtol=1e-12, atol=0)
+    assert small("tanh").linear_recurrence is None
+    assert small("identity", layers=2).linear_recurrence is None
 
 
 def test_modrelu_by_its_equation() -> None:
@@ -115,12 +104,11 @@ def test_modrelu_by_its_equation() -> None:
         w.weight_ih.copy_(torch.tensor([[0.5], [-0.5], [0.5], [-0.5]]))
         w.bias_ih.zero_()
         w.bias_hh.zero_()
-        model.own_bias(0)[0].copy_(torch.tensor([0.25, 0.25, -0.25, -0.75]))
-        h = model.cell(torch.ones(1, 1).double(), torch.zeros(1, 4).double())
-    assert_close(h, torch.tensor([[0.75, -0.75, 0.25, 0.0]]).double(), rtol=1e-14, atol=0)
-    found = model.activations(torch.ones(1, 1).double(), torch.zeros(1, 4).double())
-    expected = torch.tensor([[0.75, 0.75, 0.25, -0.25]]).double()
-    assert_close(found["relu"], expected, rtol=1e-12, atol=0)
+        model.recurrence.own_bias(0)[0].copy_(torch.tensor([0.25, 0.25, -0.25, -0.75]))
+    x_t, start = torch.ones(1, 1).double(), model.initial_state(1)
+    after, found = model.cell(x_t, start)["h"], model.activations(x_t, start)["relu"]
+    assert_close(after, torch.tensor([[[0.75, -0.75, 0.25, 0.0]]]).double(), rtol=1e-14, atol=0)
+    assert_close(found, torch.tensor([[[0.75, 0.75, 0.25, -0.25]]]).double(), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("ends", [None, [3, 5, 2]])
@@ -133,25 +121,27 @@ def test_backward_through_modrelu_against_central_differences(ends: list[int] | 
     )
 
 
-@pytest.mark.parametrize("nonlinearity", ExpRNN.nonlinearities)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 def test_hand_written_equals_autograd_of_its_cell(nonlinearity: str) -> None:
     model = scrambled(small(nonlinearity, layers=3))
     for index in range(3):
-        for c in model.own_bias(index):
+        for c in model.recurrence.own_bias(index):
             nn.init.uniform_(c, -0.5, 0.5)
     x, lengths = torch.randn(5, 80, 2).double(), torch.tensor([80, 70, 3, 80, 1])
-    unrolled = model.readout(at_last_day(unroll(model, x), lengths))
-    pairs = zip(gradients(model, model(x, lengths)), gradients(model, unrolled), strict=True)
-    for fast, slow in pairs:
-        assert_close(fast, slow, rtol=1e-10, atol=1e-12)
+    unrolled = model.readout({"h": at_last_day(unroll(model, x)["h"], lengths)})
+    fast, slow = (
+        torch.autograd.grad(prediction.square().sum(), list(model.parameters()))
+        for prediction in (model(x, lengths), unrolled)
+    )
+    for one, other in zip(fast, slow, strict=True):
+        assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
-def gradients(model: ExpRNN, prediction: Tensor) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(prediction.square().sum(), list(model.parameters()))
-
-
-def exponentials(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Counts calls of torch.matrix_exp from here on."""
+def test_how_often_a_probe_computes_w(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times per layer, for the flow, the matrices and the activity; a forward once."""
+    overrides = ("model.num_layers=2", "data=recall", "data.max_days=100", "data.min_days=90")
+    market, model, _ = built("model=exprnn", *overrides)
+    x, lengths, y = market.train_batch(0)
     count, compute = [0], torch.matrix_exp
 
     def counted(A: Tensor) -> Tensor:
@@ -159,76 +149,10 @@ def exponentials(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         return compute(A)
 
     monkeypatch.setattr(torch, "matrix_exp", counted)
-    return lambda: count[0]
-
-
-def test_a_forward_and_a_probe_compute_one_exponential_a_layer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """And a probe, of 100 days, three: for the flow, the matrices and the units' activity."""
-    overrides = ("model.num_layers=2", "data=recall", "data.max_days=100", "data.min_days=90")
-    market, model, _ = built("model=exprnn", *overrides)
-    x, lengths, y = market.train_batch(0)
-    count = exponentials(monkeypatch)
     (model(x, lengths) - y).square().mean().backward()
-    assert count() == 2
+    assert count == [2]
     measure(model, probe_batch(market.validation()))
-    assert count() == 2 + 3 * 2
-
-
-def test_w_is_computed_anew_whenever_it_has_changed() -> None:
-    """After a step, loaded weights, another dtype, and when someone has written into it."""
-    model = small()
-    X = parameter_of(model.recurrence, "weight_hh_l0")
-
-    def is_right() -> bool:
-        expected = torch.matrix_exp(X.detach().tril() - X.detach().tril().T)
-        with torch.no_grad():
-            return torch.equal(model.layer(0).weight_hh, expected)
-
-    assert is_right()
-    for fused in (False, True):
-        X.grad = torch.randn_like(X)
-        torch.optim.Adam([X], 0.1, fused=fused).step()
-        assert is_right()
-    model.load_state_dict(scrambled(small()).state_dict())
-    assert is_right()
-    assert is_right()
-    model.float()
-    assert is_right()
-    model.double()
-    assert is_right()
-    X.data = torch.randn_like(X)
-    assert is_right()
-    orthogonal(model, 3.0)  # an initialisation writes in vain: W is no parameter
-    assert is_right()
-    with torch.inference_mode():
-        X.detach().zero_()
-        assert is_right()
-
-
-def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
-    settings = ("model=exprnn", "model.hidden_size=6", "model.num_layers=2", "probe_every=null")
-    settings += ("data.max_days=12", "log_every=3", "validate_every=5", "checkpoint_every=7")
-    goes_on(tmp_path, *settings)
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    {
-        "hidden_size=0": "model.hidden_size is 0; allowed: a whole number from 1",
-        "hidden_size=many": "model.hidden_size is 'many'; allowed: a whole number",
-        "num_layers=0": "model.num_layers is 0; allowed: a whole number from 1",
-        "num_layers=1.5": "model.num_layers is 1.5; allowed: a whole number",
-        "hidden_size=16384 model.num_layers=9": "are 2.4e+09 recurrent weights; allowed: at most",
-        "nonlinearity=sigmoid": "model.nonlinearity is 'sigmoid'; allowed: modrelu, tanh, relu, "
-        "identity",
-        "nonlinearity=modRelu": "allowed: modrelu, tanh, relu, identity; did you mean modrelu?",
-        "nonlinearity=null": "model.nonlinearity is None; allowed: modrelu",
-    }.items(),
-)
-def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
-    assert words in refusal("model=exprnn", *f"model.{setting}".split())
+    assert count == [2 + 3 * 2]
 
 
 def test_modrelu_is_not_for_rnn_cell() -> None:

@@ -1,18 +1,16 @@
 """The gated delta rule by its equation, its laws as a memory, and the network around it."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import goes_on, refusal
 from torch import Tensor
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from statland.gradients import gradient_flow
 from statland.models.base import evaluating
-from statland.models.delta_rule import CHUNK, Entry, pull_store, read_all_days, store
+from statland.models.delta_rule import CHUNK, Entry, read_all_days, store
 from statland.models.gated_deltanet import DeltaLayer, GatedDeltaNet
 
 DAYS = [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3]
@@ -25,6 +23,11 @@ def entries(*shape: int, size: int = 5) -> Entry:
     return Entry(normalize(q, dim=-1), normalize(k, dim=-1), v, log_alpha, beta)
 
 
+def on(x: Entry, place: int) -> Entry:
+    """Of one history, or one day, of several."""
+    return Entry(*(values[place] for values in x))
+
+
 def by_the_paper(S: Tensor, x: Entry) -> Tensor:
     """S_t = alpha S_{t-1} (I - beta k k^T) + beta v k^T, for one matrix."""
     erased = torch.eye(len(S)).double() - x.beta * torch.outer(x.k, x.k)
@@ -34,7 +37,7 @@ def by_the_paper(S: Tensor, x: Entry) -> Tensor:
 def test_store_is_the_paper_s_equation() -> None:
     S, x = torch.randn(3, 5, 5).double(), entries(3)
     for place, after in enumerate(store(S, x)):
-        assert_close(after, by_the_paper(S[place], x.on(place)), rtol=0, atol=1e-13)
+        assert_close(after, by_the_paper(S[place], on(x, place)), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("days", DAYS)
@@ -44,7 +47,7 @@ def test_all_days_at_once_are_the_days_one_by_one(days: int) -> None:
     for place in range(3):
         S = torch.zeros(5, 5).double()
         for day in range(days):
-            today = x.on(place).on(day)
+            today = on(on(x, place), day)
             S = by_the_paper(S, today)
             assert_close(read[place, day], S @ today.q, rtol=1e-11, atol=1e-13)
 
@@ -55,23 +58,6 @@ def test_all_days_at_once_where_nearly_all_is_forgotten_in_float32() -> None:
     x.log_alpha[:, ::3] -= 300
     exact, single = read_all_days(x), read_all_days(Entry(*(values.float() for values in x)))
     assert_close(single.double(), exact, rtol=0, atol=3e-6)
-
-
-def test_gradients_of_one_day_against_autograd() -> None:
-    S, x, at_S = torch.randn(4, 5, 5).double(), entries(4), torch.randn(4, 5, 5).double()
-    seen = [values.requires_grad_() for values in (S, *x)]
-    expected = torch.autograd.grad((store(S, x) * at_S).sum(), seen, materialize_grads=True)
-    with torch.no_grad():
-        at_before, at_entry = pull_store(S, x, at_S)
-    for found, right in zip((at_before, *at_entry), expected, strict=True):
-        assert_close(found, right, rtol=1e-12, atol=1e-13)
-
-
-def test_gradients_of_all_days_against_central_differences() -> None:
-    q, k, v, log_alpha, beta = (t.requires_grad_() for t in entries(1, CHUNK + 2, size=2))
-    assert torch.autograd.gradcheck(
-        lambda *x: read_all_days(Entry(*x)), (q, k, v, log_alpha, beta), fast_mode=True
-    )
 
 
 def test_beta_1_forgets_what_was_stored_under_the_same_key() -> None:
@@ -86,7 +72,8 @@ def test_beta_1_forgets_what_was_stored_under_the_same_key() -> None:
     across = torch.linalg.qr(x.k[..., None], mode="complete").Q[..., 1:]  # (6, 5, 4)
     assert_close(after @ across, S @ across, rtol=0, atol=1e-12)
     # So does the gradient: of S before, nothing that lay along the key is felt.
-    at_before, _ = pull_store(S, x, torch.randn_like(S))
+    S.requires_grad_()
+    (at_before,) = torch.autograd.grad(store(S, x), S, torch.randn_like(S))
     assert_close((at_before @ x.k[..., None])[..., 0], torch.zeros_like(x.v), rtol=0, atol=1e-12)
     assert at_before.abs().max() > 0.1
 
@@ -108,7 +95,7 @@ def with_gates(alpha: float, beta_bias: float, layers: int = 1) -> GatedDeltaNet
 NOTHING, ALL = -1e4, 1e4  # biases of beta
 
 
-@pytest.mark.parametrize(("alpha", "days"), [(1.0, 1000), (0.9, 1000), (0.5, 300)])
+@pytest.mark.parametrize(("alpha", "days"), [(1.0, 400), (0.5, 200)])
 def test_a_memory_that_is_not_written_holds_or_falls_by_alpha(alpha: float, days: int) -> None:
     """By log10 of alpha a day, exactly; at lag 0 the memory is read through y alone."""
     flow = gradient_flow(with_gates(alpha, NOTHING), torch.rand(2, days, 1)).log10
@@ -130,22 +117,23 @@ def test_under_one_key_only_the_last_day_is_remembered() -> None:
         states = [model.initial_state(1)]
         for _ in range(3):
             states.append(model.cell(torch.full((1, 1), 0.3).double(), states[-1]))
-    assert_close(states[1], states[3], rtol=0, atol=1e-12)
+    for name in ("S", "y"):
+        assert_close(states[1][name], states[3][name], rtol=0, atol=1e-12)
     # q is not k: what lies at right angles to the key stays, and is read by q.
     assert (log10[2:] - log10[1]).abs().max() < 1e-10
 
 
 def test_gates_and_keys_by_their_equations() -> None:
     model = GatedDeltaNet(2, 1, 8, 2, 3, 4).double()
-    x, state = torch.randn(5, 2).double(), torch.randn(5, model.state_size).double()
+    x, state = torch.randn(5, 2).double(), model.initial_state(5)
     with evaluating(model), torch.no_grad():
         found = model.activations(x, state)
         layer, h = model.blocks[0], model.embedding(x)
         n = h / (h.square().mean(1, keepdim=True) + 1e-6).sqrt()
         a, b = layer.gates(n).chunk(2, dim=1)
         alpha = (-layer.A_log.exp() * (1 + a.exp()).log()).exp()
-        assert_close(found["forget"][:, :3], alpha, rtol=1e-12, atol=0)
-        assert_close(found["input"][:, :3], 1 / (1 + (-b).exp()), rtol=1e-12, atol=0)
+        assert_close(found["forget"][:, 0], alpha, rtol=1e-12, atol=0)
+        assert_close(found["input"][:, 0], 1 / (1 + (-b).exp()), rtol=1e-12, atol=0)
         entry, gate = layer.entry(h)
         z = layer.in_projection(n)
         q, k, v, g = (z / (1 + (-z).exp())).view(5, 4, 3, 4).unbind(1)
@@ -165,29 +153,3 @@ def test_at_rest_alpha_is_as_mamba2_begins() -> None:
     A = layer.A_log.exp()
     assert 1 <= A.min() < 1.2
     assert 15.8 < A.max() <= 16.01
-
-
-def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
-    settings = ("model=gated_deltanet", "model.num_layers=2", "probe_every=null", "log_every=3")
-    settings += ("data.max_days=20", "validate_every=5", "checkpoint_every=7")
-    goes_on(tmp_path, *settings)
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    {
-        "hidden_size=0": "model.hidden_size is 0; allowed: a whole number from 1",
-        "num_layers=0": "model.num_layers is 0; allowed: a whole number from 1",
-        "num_layers=null": "model.num_layers is None; allowed: a whole number",
-        "num_heads=0": "model.num_heads is 0; allowed: a whole number from 1 to 1024",
-        "num_heads=1.5": "model.num_heads is 1.5; allowed: a whole number",
-        "head_size=0": "model.head_size is 0; allowed: a whole number from 1 to 1024",
-        "head_size=large": "model.head_size is 'large'; allowed: a whole number",
-        "head_size=1000": "model.num_heads 4 and model.head_size 1000 are 4e+06 numbers of memory "
-        "a company; allowed: at most 1e+06",
-        "hidden_size=16384 model.num_heads=1024 model.head_size=32": "are 2.7e+09 weights; "
-        "allowed: at most 2.7e+08",
-    }.items(),
-)
-def test_a_value_that_cannot_be_is_refused(setting: str, words: str) -> None:
-    assert words in refusal("model=gated_deltanet", *f"model.{setting}".split())

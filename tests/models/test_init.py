@@ -7,7 +7,10 @@ import torch
 from conftest import INITS, MODELS, built, composed, refusal
 from torch.testing import assert_close
 
+from statland.models import init as initialisations
+from statland.models.base import GateBias
 from statland.models.init import suiting
+from statland.settings import SettingError, check_arguments
 
 DEFAULT = {"_target_": "statland.models.init.default"}
 
@@ -31,20 +34,32 @@ def test_an_init_suits_a_model_or_is_refused_with_those_that_do(init: str, model
                              f"allowed: {allowed}")  # fmt: skip
 
 
-def test_what_suits_a_network_with_and_without_gates() -> None:
-    assert suiting(built("model=rnn_cell").model) == [
-        "default",
-        "constant",
-        "identity",
-        "orthogonal",
-    ]
-    assert suiting(built("model=lstm").model) == ["default", "chrono", "forget_bias", "orthogonal"]
+def test_what_suits_which_model() -> None:
+    for name, others in {
+        "rnn_cell": ["constant", "identity", "orthogonal"],
+        "lstm": ["chrono", "forget_bias", "orthogonal"],
+        "mingru": ["chrono", "forget_bias"],
+    }.items():
+        assert suiting(built(f"model={name}").model) == ["default", *others]
 
 
-@pytest.mark.parametrize("model", ["rnn_cell", "lstm"])
+@pytest.mark.parametrize("init", INITS)
+def test_settings_out_of_bounds_are_refused(init: str) -> None:
+    values = composed(f"model/init={init}")["model"]["init"]
+    function = getattr(initialisations, values.pop("_target_").rpartition(".")[2])
+    for key in values:
+        for wrong in (-math.inf, 1e31, "many", None):
+            with pytest.raises(SettingError, match=f"model.init.{key} is .*; allowed: a .* number"):
+                check_arguments("model.init", function, {**values, key: wrong}, {"model"})
+
+
+@pytest.mark.parametrize("model", ["rnn_cell", "lstm", "gru"])
 def test_orthogonal(model: str) -> None:
     _, net, _ = built(f"model={model}", "model/init=orthogonal", "model.init.gain=1.5")
-    for block in net.layer(0).weight_hh.split(net.hidden_size):
+    matrices = net.recurrent_matrices()
+    names = [f"weight_hh_l0_{gate}" for gate in net.gates] or ["weight_hh_l0"]
+    assert list(matrices) == names
+    for block in matrices.values():
         assert_close(block @ block.T, 1.5**2 * torch.eye(net.hidden_size), atol=1e-5, rtol=0)
 
 
@@ -58,16 +73,10 @@ def test_irnn() -> None:
     assert net.nonlinearity == "relu"
 
 
-def gate_bias(net: torch.nn.Module, gate: str) -> torch.Tensor:
-    w = net.layer(0)
-    bias = w.bias_ih + w.bias_hh
-    return bias.split(net.hidden_size)[net.gates.index(gate)]
-
-
 def test_forget_bias_and_the_order_of_gates() -> None:
     """With no input and all other weights 0, c_t = sigmoid(bias) c_{t-1}: read off nn.LSTM."""
     _, net, _ = built("model=lstm_forget1", "model.init.value=2")
-    assert_close(gate_bias(net, "forget"), torch.full((32,), 2.0))
+    assert_close(value_of(net.gate_biases("forget")[0]), torch.full((32,), 2.0))
     with torch.no_grad():
         for name, parameter in net.recurrence.named_parameters():
             if "weight" in name:
@@ -82,13 +91,30 @@ def test_forget_bias_and_the_order_of_gates() -> None:
     assert_close(after, torch.full_like(after, 1 / (1 + math.exp(-2))))
 
 
-def test_chrono() -> None:
-    _, net, _ = built("model=lstm_chrono", "data.max_days=200", "model.hidden_size=512")
-    days = gate_bias(net, "forget").exp()
-    assert days.min() >= 1
-    assert days.max() <= 199
-    assert abs(days.mean() - 100) < 10  # uniform from 1 to 199: the mean of 512 is within 4 sigma
-    assert_close(gate_bias(net, "input"), -gate_bias(net, "forget"))
+@pytest.mark.parametrize("model", ["lstm", "gru", "mingru"])
+def test_chrono(model: str) -> None:
+    """Forget gates keep u days, u uniform from 1 to 199; input gates their reverse; no more."""
+    overrides = ("data.max_days=200", "model.hidden_size=512", "model.num_layers=2")
+    plain, net = (built(f"model={name}", *overrides)[1] for name in (model, f"{model}_chrono"))
+    forget, write = net.gate_biases("forget"), net.gate_biases("input")
+    assert len(forget) == 2
+    assert len(write) == (2 if model == "lstm" else 0)
+    for index, bias in enumerate(forget):
+        days = value_of(bias).exp()
+        assert 1 <= days.min() < 20
+        assert 180 < days.max() <= 199 * (1 + 1e-5)
+        assert abs(days.mean() - 100) < 10  # within 4 sigma
+        with torch.no_grad():
+            plain.gate_biases("forget")[index].set(value_of(bias))
+            if write:
+                assert_close(value_of(write[index]), -value_of(bias))
+                plain.gate_biases("input")[index].set(value_of(write[index]))
+    for one, other in zip(plain.parameters(), net.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def value_of(bias: GateBias) -> torch.Tensor:
+    return bias.sign * sum(bias.terms)
 
 
 def test_the_hand_set_network_obeys_the_four_rules() -> None:

@@ -61,19 +61,6 @@ def test_equals_autograd_through_the_same_loop(
     assert torch.equal(before[1], b)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_the_closed_form(dtype: torch.dtype) -> None:
-    """From b = 1 on the first day alone, h_t = a^t and dh_T/da = T a^(T-1)."""
-    a = drawn(dtype, True, 1)[0]
-    b = torch.zeros(400, 3, 4, dtype=dtype)
-    b[0] = 1
-    h = linear_recurrence(a, b)
-    powers = a.detach() ** torch.arange(400)[:, None]
-    torch.testing.assert_close(h[:, 1], powers, rtol=1e-11, atol=0)
-    (found,) = torch.autograd.grad(h[20, 1].real.sum(), a)
-    torch.testing.assert_close(found, (20 * a.detach() ** 19).conj(), rtol=1e-11, atol=0)
-
-
 def test_there_is_no_second_derivative() -> None:
     a, b = drawn(torch.float64, True, 3)
     (found,) = torch.autograd.grad(linear_recurrence(a, b).square().sum(), a, create_graph=True)

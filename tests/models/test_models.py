@@ -1,8 +1,11 @@
 """Laws that every model of configs/model obeys, and those of the hand-written recurrence."""
 
+import math
+import re
+
 import pytest
 import torch
-from conftest import PAIRS, built
+from conftest import PAIRS, built, settings_of
 from torch import Tensor, nn
 
 from statland.batch import Batch
@@ -10,6 +13,10 @@ from statland.models.base import RecurrentModel, SequenceModel, at_last_day, eva
 from statland.models.init import default
 from statland.models.rnn import RNN
 from statland.models.rnn_cell import RNNCell, Unroll
+from statland.settings import SettingError
+from statland.training.build import build_model
+
+NONLINEARITIES = ("tanh", "relu", "identity")
 
 
 def ragged(days: int = 9, companies: int = 6, features: int = 1) -> Batch:
@@ -31,28 +38,28 @@ def close(ours: list[Tensor], theirs: list[Tensor], relative: float = 1e-10) -> 
         assert (a - b).norm() <= relative * max(b.norm(), 1e-30)
 
 
+def unrolled(model: RecurrentModel, x: Tensor, lengths: Tensor) -> Tensor:
+    """The predictions by `cell`, read off at each company's last day."""
+    states = unroll(model, x)
+    return model.readout({name: at_last_day(days, lengths) for name, days in states.items()})
+
+
 def test_forward_equals_the_unrolled_cell(recurrent: RecurrentModel) -> None:
     x, lengths, y = ragged(days=40)
-    prediction = recurrent(x, lengths)
-    states = unroll(recurrent, x)
-    assert states.shape == (x.shape[1], len(x), recurrent.state_size)
-    unrolled = recurrent.readout(at_last_day(states, lengths))
-    parameters = list(recurrent.parameters())
-    close([prediction], [unrolled])
-    close(
-        list(torch.autograd.grad((prediction - y).square().sum(), parameters)),
-        list(torch.autograd.grad((unrolled - y).square().sum(), parameters)),
-    )
+    predictions = recurrent(x, lengths), unrolled(recurrent, x, lengths)
+    close(*([prediction] for prediction in predictions))
+    losses = [(prediction - y).square().sum() for prediction in predictions]
+    close(*(list(torch.autograd.grad(loss, list(recurrent.parameters()))) for loss in losses))
 
 
-def test_pullback_equals_autograd_through_the_cell(recurrent: RecurrentModel) -> None:
-    """Day by day, at the states and the inputs, for one gradient a company and for several."""
-    model = recurrent.requires_grad_(False)
-    x, before = torch.randn(4, 3, 1).double(), torch.randn(4, 3, model.state_size).double()
-    pull, by_autograd = model.pullback(x, before), RecurrentModel.pullback(model, x, before)
-    for day in (0, 3):
-        for v in (torch.randn_like(before[day]), torch.randn(5, *before.shape[1:]).double()):
-            close(list(pull(day, v)), list(by_autograd(day, v)))
+def test_a_state_keeps_its_names_and_shapes(recurrent: RecurrentModel) -> None:
+    """And what the units did has one row per company, each gate between 0 and 1."""
+    state, x_t = recurrent.initial_state(5), torch.randn(5, 1).double()
+    after = recurrent.cell(x_t, state)
+    assert {n: t.shape for n, t in after.items()} == {n: t.shape for n, t in state.items()}
+    for name, values in recurrent.activations(x_t, after).items():
+        assert len(values) == 5
+        assert name in ("tanh", "relu") or ((values >= 0) & (values <= 1)).all()
 
 
 def test_evaluating_leaves_each_part_as_it_was() -> None:
@@ -108,9 +115,8 @@ def test_every_parameter_moves_in_one_step(model_name: str, market_name: str) ->
     assert still == []
 
 
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize(("layers", "days"), [(1, 1), (3, 9), (1, 200), (3, 200)])
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
-@pytest.mark.parametrize("days", [1, 9, 200])
 def test_hand_written_equals_nn_rnn(nonlinearity: str, layers: int, days: int) -> None:
     """Outputs and all gradients, the input's too, against torch.nn.RNN with the same state dict."""
     ours = RNNCell(2, 1, 5, layers, nonlinearity, default).double()
@@ -150,6 +156,17 @@ def test_a_vanished_gradient_stays_right() -> None:
     assert (both[0][-1][:, :100] == 0).all()  # it did vanish
 
 
+def test_settings_out_of_bounds_are_refused(model_name: str) -> None:
+    settings = settings_of(f"model={model_name}")
+    for key in settings["model"].keys() - {"_target_", "init"}:
+        for wrong in (-1, 10**10, math.nan, "many", None, True, [1]):
+            changed = {**settings, "model": {**settings["model"], key: wrong}}
+            with pytest.raises(
+                SettingError, match=re.escape(f"model.{key} is {wrong!r}; allowed: ")
+            ):
+                build_model(changed, torch.device("cpu"))
+
+
 def test_same_seed_draws_the_weights_of_nn_rnn() -> None:
     for layers in (1, 3):
         states = []
@@ -160,7 +177,7 @@ def test_same_seed_draws_the_weights_of_nn_rnn() -> None:
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("nonlinearity", RNNCell.nonlinearities)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 @pytest.mark.parametrize("ends", [None, [3, 5, 2]])
 def test_hand_written_backward_against_central_differences(
     nonlinearity: str, ends: list[int] | None
@@ -175,13 +192,12 @@ def test_hand_written_backward_against_central_differences(
     )
 
 
-@pytest.mark.parametrize("nonlinearity", RNNCell.nonlinearities)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 def test_hand_written_equals_autograd_of_its_cell(nonlinearity: str) -> None:
     model = RNNCell(1, 1, 5, 3, nonlinearity, default).double()
-    batch = ragged(days=80)
+    x, lengths, y = batch = ragged(days=80)
     _, fast = loss_and_gradients(model, batch)
-    prediction = model.readout(at_last_day(unroll(model, batch.x), batch.lengths))
-    loss = (prediction - batch.y).square().sum()
+    loss = (unrolled(model, x, lengths) - y).square().sum()
     close(fast, list(torch.autograd.grad(loss, list(model.parameters()))))
 
 
@@ -189,10 +205,8 @@ def test_cell_is_twice_differentiable_and_the_fast_path_says_that_it_is_not() ->
     model = RNNCell(1, 1, 3, 1, "tanh", default).double()
     x, lengths, _ = ragged(days=4, companies=2)
 
-    def predict(x: Tensor) -> Tensor:
-        return model.readout(at_last_day(unroll(model, x), lengths))
-
-    assert torch.autograd.gradgradcheck(predict, (x.requires_grad_(),))
+    x.requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: unrolled(model, x, lengths), (x,))
     (gradient,) = torch.autograd.grad(model(x, lengths).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()

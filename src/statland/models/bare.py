@@ -51,7 +51,7 @@ class Recurrence(RecurrentModel):
             raise ValueError("initial is (); allowed: a tensor, or a tuple of tensors")
         self.parts = parts or tuple(map(str, range(len(starts))))
         if len(self.parts) != len(starts):
-            raise ValueError(f"parts names {len(self.parts)} of {len(starts)} tensors")
+            raise ValueError(f"parts has {len(self.parts)} names for {len(starts)} tensors")
         for index, start in enumerate(starts):
             self.register_buffer(f"initial_{index}", start)
 
