@@ -1,9 +1,13 @@
 """Two prices a day, and three values to predict: a market of any number of inputs and outputs."""
 
+from typing import Annotated
+
 import numpy as np
 
-from statland.data.base import SyntheticMarket
-from statland.settings import integer
+from statland.data.base import Companies, Days, SyntheticMarket
+from statland.settings import Range
+
+Levels = Annotated[int, Range(2, 100)]
 
 
 class Pair(SyntheticMarket):
@@ -15,10 +19,10 @@ class Pair(SyntheticMarket):
     input_size, output_size = 2, 3
 
     def __init__(
-        self, min_days: int, max_days: int, batch_size: int, levels: int, seed: int
+        self, min_days: Days, max_days: Days, batch_size: Companies, levels: Levels, seed: int
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
-        self.levels = integer("data.levels", levels, 2, 100)
+        self.levels = levels
         self.span = max_days - 1
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
