@@ -1,10 +1,11 @@
-"""Price files as people have them, and every way in which one can be broken."""
+"""Price files as people have them, and the ways in which one can be broken."""
 
 import calendar
 import gzip
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -16,9 +17,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statland.data.dates import AmbiguousDates, parse_dates
-from statland.data.price_files import read_file, read_folder
-from statland.data.price_table import PriceFileError
+from statland.data.dates import parse_dates
+from statland.data.price_files import PriceFileError, read_file, read_folder
 from statland.data.stocks import Stocks
 from statland.settings import SettingError
 
@@ -89,81 +89,56 @@ GOOD = {
     "spaces": PLAIN.replace(",", " , "),
 }
 
+START = "Date,Close\n2020-01-02,1\n"
+
+# A file, and the place that the message names; "" where it names the file alone.
 BAD = {
-    "not text": (b"\x89PNG\r\n\x1a\n\xff\xfe", "not a text file"),
-    "NUL bytes": (b"Date,Close\n2020-01-02,\x0010\n", "not a text file"),
-    "UTF-16": (PLAIN.encode("utf-16"), "not a text file"),
-    "empty file": (b"", "row 1: the file is empty"),
-    "commas alone": (b",,,\n,,,\n", "row 1: no header, all cells are empty"),
-    "too many columns": (b"Date,Close" + b",x" * 10_001 + b"\n", "more than 10000 columns"),
-    "header alone": (b"Date,Close\n", "row 2: no prices"),
-    "no date column": (b"Day,Close\n2020-01-02,1\n", "row 1: no column Date; its columns are Day"),
-    "no close column": (b"Date,Value\n2020-01-02,1\n", "row 1: no column Close, Adj Close, Cl"),
-    "two close columns": (b"Date,Close,Close\n2020-01-02,1,1\n", "row 1: column Close comes twice"),
-    "semicolons": (b"Date;Close\n2020-01-02;1\n", "no column Date; its columns are Date;Close"),
-    "a long row": (
-        b"Date,Close\n2020-01-02,1\n2020-01-03,1,2\n",
-        "row 3: not a CSV table: 3 cells",
-    ),
-    "a long row below a line break": (
-        b'Date,Close\n2020-01-02,"1\n"\n2020-01-03,1,2\n',
-        "row 4: not a CSV table: 3 cells, more than the 2",
-    ),
-    "an open quote below a line break": (
-        b'Date,Close\n2020-01-02,"1\n"\n2020-01-03,"1\n',
-        "row 4: not a CSV table: a quote is not closed",
-    ),
-    "a price below a line break": (
-        b'Name,Date,Close\n"A\nB",2020-01-02,1\n"A\r\nB",2020-01-03,1\n\nA,2020-01-06,x\n',
+    "not text": (b"\x89PNG\r\n\x1a\n\xff\xfe", ": cannot be read"),
+    "NUL bytes": (b"Date,Close\n2020-01-02,\x0010\n", "row 2, column Close"),
+    "UTF-16": (PLAIN.encode("utf-16"), ": cannot be read"),
+    "empty": ("", "row 1: no column date"),
+    "commas alone": (",,,\n,,,\n", "row 1: no column date"),
+    "header alone": ("Date,Close\n", "no prices below the header"),
+    "no date column": ("Day,Close\n2020-01-02,1\n", "row 1: no column date"),
+    "no close column": ("Date,Value\n2020-01-02,1\n", "row 1: no column adj close"),
+    "two close columns": ("Date,Close,Close\n2020-01-02,1,1\n", "row 1: column close comes twice"),
+    "semicolons": ("Date;Close\n2020-01-02;1\n", "its columns are Date;Close"),
+    "an unquoted thousand": (START + "2020-01-03,1,200\n", "row 3: not a CSV table: 3 cells"),
+    "below a line break": ('Date,Close\n2020-01-02,"1\n"\n2020-01-03,1,2\n', "row 4: not a CSV"),
+    "an open quote": (START + '\n2020-01-03,"1\n2020-01-06,1\n', "row 4: not a CSV table"),
+    "a price below line breaks": (
+        'Name,Date,Close\n"A\nB",2020-01-02,1\n"A\r\nB",2020-01-03,1\n\nA,2020-01-06,x\n',
         "row 7, column Close: 'x'",
     ),
-    "a header with a line break": (
-        b'"Na\nme",Date,Close\nA,2020-01-02,x\n',
-        "row 3, column Close: 'x'",
-    ),
-    "unreadable date": (
-        b"Date,Close\n2020-01-02,1\nyesterday,1\n",
-        "row 3, column Date: 'yester",
-    ),
-    "no such day": (b"Date,Close\n2020-02-30,1\n", "row 2, column Date: '2020-02-30'"),
-    "words after the date": (b"Date,Close\n2020-01-02 noon,1\n", "row 2, column Date: '2020"),
-    "an hour alone": (b"Date,Close\n2020-01-02 16,1\n", "row 2, column Date: '2020-01-02 16'"),
-    "empty date": (b"Date,Close\n,1\n", "row 2, column Date: ''"),
-    "duplicate date": (
-        b"Date,Close\n2020-01-02,1\n2020-01-03,1\n\n2020-01-02,2\n",
-        "row 5, column Date: '2020-01-02' comes twice",
-    ),
+    "a header with a line break": ('"Na\nme",Date,Close\nA,2020-01-02,x\n', "row 3, column Close"),
+    "a date in words": (START + "yesterday,1\n", "row 3, column Date: 'yesterday'"),
+    "no such day": ("Date,Close\n2020-02-30,1\n", "row 2, column Date: '2020-02-30'"),
+    "words after the date": ("Date,Close\n2020-01-02 noon,1\n", "row 2, column Date: '2020"),
+    "an hour alone": ("Date,Close\n2020-01-02 16,1\n", "row 2, column Date: '2020-01-02 16'"),
+    "empty date": ("Date,Close\n,1\n", "row 2, column Date: ''"),
+    "duplicate date": (START + "\n2020-01-02,2\n", "row 4, column Date: '2020-01-02' comes twice"),
     "either order of month and day": (
-        b"Date,Close\n01/01/2020,1\n02/01/2020,1\n12/11/2020,1\n",
-        "row 3, column Date: '02/01/2020' may have the month first or the day; allowed: "
+        "Date,Close\n01/01/2020,1\n02/01/2020,1\n12/11/2020,1\n",
+        "row 3, '02/01/2020', may have the month first or the day; allowed: "
         "data.date_format=%m/%d/%Y or data.date_format=%d/%m/%Y",
     ),
-    "both orders of month and day": (
-        b"Date,Close\n13/01/2020,1\n01/14/2020,1\n",
-        "row 2, column Date: '13/01/2020'",
-    ),
-    "an unknown layout": (b"Date,Close\n1/2/20,1\n", "'1/2/20' is no date like 2013-03-01; name"),
-    "now": (b"Date,Close\nnow,1\n", "row 2, column Date: 'now' is no date"),
-    "a month in digits": (b"Date,Close\n20200102,1\n202001,1\n", "row 3, column Date: '202001'"),
-    "one digit too many": (b"Date,Close\n20200102,1\n202001033,1\n", "row 3, column Date: '2020"),
-    "a day twice, as text and number": (
-        b"Date,Close\n20200102,1\nJan 2 2020,1\n",
-        "row 3, column Date: 'Jan 2 2020' comes twice",
-    ),
-    "non-numeric price": (b"Date,Close\n2020-01-02,none\n", "row 2, column Close: 'none'"),
-    "decimal comma": (b'Date,Close\n2020-01-02,"1,5"\n', "row 2, column Close: '1,5' is no finite"),
-    "two currencies": (b"Date,Close\n2020-01-02,$$1\n", "row 2, column Close: '$$1' is no finite"),
-    "zero dollars": (b"Date,Close/Last\n2020-01-02,$0.00\n", "row 2, column Close/Last: '$0.00'"),
-    "NaN price": (
-        b"Date,Close\n2020-01-02,nan\n",
-        "row 2, column Close: 'nan' is no finite",
-    ),
-    "infinite price": (b"Date,Close\n2020-01-02,inf\n", "row 2, column Close: 'inf' is no finite"),
-    "overflowing price": (b"Date,Close\n2020-01-02,1e999\n", "row 2, column Close: '1e999'"),
-    "zero price": (b"Date,Close\n2020-01-02,1\n2020-01-03,0\n", "row 3, column Close: '0' is not"),
-    "negative price": (b"Date,Adj Close\n2020-01-02,-3\n", "row 2, column Adj Close: '-3' is not"),
-    "empty symbol": (b"Symbol,Date,Close\n,2020-01-02,1\n", "row 2, column Symbol: '' is empty"),
+    "both orders": ("Date,Close\n13/01/2020,1\n01/14/2020,1\n", "row 3, column Date: '01/14"),
+    "an unknown layout": ("Date,Close\n1/2/20,1\n", "row 2, column Date: '1/2/20' is no date"),
+    "now": ("Date,Close\nnow,1\n", "row 2, column Date: 'now'"),
+    "a month in digits": ("Date,Close\n20200102,1\n202001,1\n", "row 3, column Date: '202001'"),
+    "a digit too many": ("Date,Close\n20200102,1\n202001033,1\n", "row 3, column Date: '2020"),
+    "two layouts": ("Date,Close\n20200102,1\nJan 3 2020,1\n", "row 3, column Date: 'Jan 3 2020'"),
+    "zero": (START + "2020-01-03,0\n", "row 3, column Close: '0' is not above 0"),
+    "zero dollars": ("Date,Close/Last\n2020-01-02,$0.00\n", "row 2, column Close/Last: '$0.00'"),
+    "negative": ("Date,Adj Close\n2020-01-02,-3\n", "row 2, column Adj Close: '-3' is not above"),
+    "empty symbol": ("Symbol,Date,Close\n,2020-01-02,1\n", "row 2, column Symbol: '' is empty"),
 }
+for price in ("none", '"1,5"', "$$1", "nan", "inf", "1e999", "0x10", "1_0", "1" * 40_000):
+    cell = price.strip('"')[:30]
+    BAD[f"a price of {cell}"] = (
+        f"Date,Close\n2020-01-02,{price}\n",
+        f"row 2, column Close: '{cell}",
+    )
 
 
 @pytest.mark.parametrize("name", list(GOOD))
@@ -180,9 +155,11 @@ def test_good_files(name: str, tmp_path: Path) -> None:
 def test_bad_files(name: str, tmp_path: Path) -> None:
     content, words = BAD[name]
     path = tmp_path / "bad.csv"
-    path.write_bytes(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    started = time.process_time()
     with pytest.raises(PriceFileError) as refused:
         read_file(path)
+    assert time.process_time() - started < 1
     message = str(refused.value)
     assert message.startswith(str(path))
     assert words in message
@@ -216,40 +193,21 @@ def test_yfinance_download_of_two_tickers(tmp_path: Path) -> None:
 
 
 def test_folders(tmp_path: Path) -> None:
-    with pytest.raises(PriceFileError, match="no such folder"):
-        read_folder(tmp_path / "nowhere")
-    with pytest.raises(PriceFileError, match="no CSV file"):
-        read_folder(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("", "nowhere", "loop", "x" * 300, "a\0b"):
+        with pytest.raises(PriceFileError, match=r"no folder of \.csv or \.csv\.gz files"):
+            read_folder(tmp_path / name)
     (tmp_path / "a.csv").write_text("Symbol,Date,Close\nX,2020-01-02,1\n")
+    (tmp_path / "._A.csv").write_bytes(b"\x00\x05\x16\x07")  # in archives made on a Mac
+    assert [company.name for company in read_folder(tmp_path)] == ["X"]
     (tmp_path / "X.CSV").write_text(PLAIN)
-    with pytest.raises(PriceFileError, match="company X is in"):
+    with pytest.raises(PriceFileError, match="has company X already"):
         read_folder(tmp_path)
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(PriceFileError, match=r"pipe\.csv: no file"):
-        read_folder(tmp_path)
-
-
-def test_what_cannot_be_opened_as_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text(PLAIN)
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    names = {"file": "not a folder", "loop": "cannot be read", "x" * 300: "cannot be read"}
-    for name, words in {**names, "a\0b": "cannot be read"}.items():
-        with pytest.raises(PriceFileError, match=words) as refused:
-            read_folder(tmp_path / name)
-        assert "\n" not in str(refused.value)
-
-
-def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused by the system, as root too, which no file mode keeps out."""
-
-    def refuse(path: Path) -> Iterator[Path]:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(PriceFileError, match="cannot be read: Permission denied"):
         read_folder(tmp_path)
 
 
@@ -263,34 +221,21 @@ def test_gzip(tmp_path: Path) -> None:
     assert (a.closes == b.closes).all()
     for broken in (packed[:-12], b"\0" + packed, PLAIN.encode(), packed[:20] + packed[25:]):
         (tmp_path / "B.B.CSV.GZ").write_bytes(broken)
-        with pytest.raises(PriceFileError, match=r"B\.B\.CSV\.GZ: not a gzip file"):
+        with pytest.raises(PriceFileError, match=r"B\.B\.CSV\.GZ: cannot be read"):
             read_folder(tmp_path)
-
-
-def test_hidden_files_are_no_price_files(tmp_path: Path) -> None:
-    """Archives made on a Mac have a "._A.csv" beside every "A.csv"."""
-    (tmp_path / "A.csv").write_text(PLAIN)
-    (tmp_path / "._A.csv").write_bytes(b"\x00\x05\x16\x07")
-    assert [company.name for company in read_folder(tmp_path)] == ["A"]
 
 
 @pytest.mark.parametrize("missing", ["null", "", "N/A", "n/a", "-", ".", " null "])
 def test_rows_without_a_price_are_left_out_and_counted(missing: str, tmp_path: Path) -> None:
     """Even where the same day comes again with its price."""
     path = tmp_path / "one.csv"
-    path.write_text(PLAIN + f"2020-01-08,{missing}\n2020-01-03,{missing}\n")
+    path.write_text(PLAIN + f"2020-01-08,{missing}\n2020-01-03\n")
     (company,) = read_file(path)
     assert company.closes.tolist() == [close for _, close in ROWS]
     assert company.missing == 2
     path.write_text(f"Date,Close\n2020-01-08,{missing}\n")
     (company,) = read_file(path)
     assert (len(company.closes), company.missing) == (0, 1)
-
-
-def test_short_rows_have_no_price(tmp_path: Path) -> None:
-    (tmp_path / "one.csv").write_text(PLAIN + "2020-01-14\n")
-    (company,) = read_folder(tmp_path)
-    assert (len(company.closes), company.missing) == (4, 1)
 
 
 def test_date_format(tmp_path: Path) -> None:
@@ -303,17 +248,17 @@ def test_date_format(tmp_path: Path) -> None:
     }.items():
         (company,) = read_file(path, layout)
         assert company.dates.astype(str).tolist() == days
-    with pytest.raises(PriceFileError, match=r"row 2, .* does not match data\.date_format %Y-%m"):
+    with pytest.raises(PriceFileError, match=r"row 2, .* is no date; data\.date_format is %Y-%m"):
         read_file(path, "%Y-%m-%d")
     path.write_text("Date,Close\n3 of 1 in 20 at 16:00,1\n")
     (company,) = read_file(path, "%d of %m in %y at %H:%M")
     assert company.dates.astype(str).tolist() == ["2020-01-03"]
 
 
-@pytest.mark.parametrize("wrong", ["%Q", "%", "", "ISO8601", "mixed", 7])
-def test_date_formats_that_are_none(wrong: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", ["%Q", "%", "DD/MM/YYYY"])
+def test_date_formats_that_are_none(wrong: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(PLAIN)
-    with pytest.raises(SettingError, match=r"data\.date_format is .*; allowed: null, a strptime"):
+    with pytest.raises(PriceFileError, match=f"a.csv, .*column Date: .*{wrong}"):
         stocks(tmp_path, date_format=wrong)
 
 
@@ -326,7 +271,7 @@ def stocks(folder: Path, **keys: object) -> Stocks:
 
 def test_too_few_days_for_one_sample(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(PLAIN)
-    with pytest.raises(PriceFileError, match=r"a\.csv: company a has 4 days, too few"):
+    with pytest.raises(PriceFileError, match=r"no company has the 5 days that data\.min_days 3"):
         stocks(tmp_path, min_days=3)
     assert len(stocks(tmp_path).train) == 1
 
@@ -346,7 +291,7 @@ def test_companies_too_short_are_left_out_and_named(tmp_path: Path) -> None:
     assert (market.names, market.cut, market.scale) == (alone.names, alone.cut, alone.scale)
     assert all(torch.equal(a, b) for a, b in zip(market.returns, alone.returns, strict=True))
     (tmp_path / "a.csv").unlink()
-    with pytest.raises(PriceFileError, match=r"b\.csv: company b has 1 days, too few"):
+    with pytest.raises(PriceFileError, match="no company has the 3 days"):
         stocks(tmp_path)
 
 
@@ -385,7 +330,7 @@ DAYS = st.dates(
 )  # 9 or 10 digits of seconds; %y means 19 or 20
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(DAYS, min_size=1, max_size=8),
     st.sampled_from(
@@ -400,7 +345,7 @@ def test_dates_are_read_as_they_were_written(days: list[date], layout: str) -> N
     assert parse_dates(pd.Series(texts)).dt.date.tolist() == days
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(DAYS | DAYS.map(lambda day: day.replace(day=day.month)), min_size=1, max_size=4),
     st.sampled_from(["%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m.%d.%Y"]),
@@ -411,19 +356,11 @@ def test_numbers_are_read_in_their_order_or_not_at_all(days: list[date], layout:
     if settled:
         assert parse_dates(texts).dt.date.tolist() == days
     else:
-        with pytest.raises(AmbiguousDates) as refused:
+        with pytest.raises(ValueError, match="may have the month first or the day") as refused:
             parse_dates(texts)
-        assert days[refused.value.place].day != days[refused.value.place].month
+        day = days[int(str(refused.value).split()[1].strip(","))]
+        assert day.day != day.month
     assert parse_dates(texts, layout).dt.date.tolist() == days
-
-
-def test_many_rows_are_read_fast_enough_to_be_used(tmp_path: Path) -> None:
-    days = np.datetime64("1900-01-01") + np.arange(40_000)
-    lines = [f"{day},{1 + i % 9}.5" for i, day in enumerate(days.astype(str))]
-    (tmp_path / "long.csv").write_text("Date,Close\n" + "\n".join(lines))
-    (company,) = read_folder(tmp_path)
-    assert len(company.closes) == 40_000
-    assert company.closes[8] == 9.5
 
 
 NAMES = ["Date", "Close", "Adj Close", "Symbol", "Price", "Ticker", "<DATE>", "timestamp"]
@@ -441,7 +378,7 @@ CELLS = st.sampled_from(NAMES + DATES + VALUES)
 TABLES = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=6).map("\n".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode) | TABLES.map(str.encode))
 def test_any_bytes_give_prices_or_one_line(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -479,7 +416,7 @@ def _subnormals_as_they_were() -> Iterator[None]:
 
 @pytest.mark.parametrize("flush", [True, False])
 @pytest.mark.usefixtures("_subnormals_as_they_were")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(CLOSES, CLOSES, st.none() | st.tuples(st.integers(0, 500), st.binary(max_size=3)))
 def test_any_prices_give_finite_batches_or_one_line(
     flush: bool, one: list[str], other: list[str], damage: tuple[int, bytes] | None

@@ -4,8 +4,10 @@ from typing import Annotated
 
 import numpy as np
 
-from statland.data.base import SyntheticMarket
+from statland.data.base import Companies, Days, SyntheticMarket
 from statland.settings import Range
+
+Levels = Annotated[int, Range(2, 100)]
 
 
 class Pair(SyntheticMarket):
@@ -17,12 +19,7 @@ class Pair(SyntheticMarket):
     input_size, output_size = 2, 3
 
     def __init__(
-        self,
-        min_days: int,
-        max_days: int,
-        batch_size: int,
-        levels: Annotated[int, Range(2, 100)],
-        seed: int,
+        self, min_days: Days, max_days: Days, batch_size: Companies, levels: Levels, seed: int
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
         self.levels = levels

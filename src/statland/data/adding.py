@@ -5,11 +5,13 @@ and as most have used it since: Le, Jaitly and Hinton (arXiv:1504.00941), Arjovs
 (arXiv:1511.06464), who put one mark into each half.
 """
 
+from typing import Literal
+
 import numpy as np
 from torch import Tensor
 
-from statland.data.base import SyntheticMarket, all_within, youngest_age
-from statland.settings import SettingError, choice
+from statland.data.base import Companies, Days, SyntheticMarket, all_within, youngest_age
+from statland.settings import SettingError
 
 # "A sequence is processed correctly if the absolute error at the sequence end is below 0.04."
 TOLERANCE = 0.04
@@ -32,21 +34,26 @@ class Adding(SyntheticMarket):
     """
 
     input_size = 2
-    fewest_days = 2
     span_is_spread = True
 
     def __init__(
-        self, min_days: int | None, max_days: int, batch_size: int, convention: str, seed: int
+        self,
+        min_days: Days | None,
+        max_days: Days,
+        batch_size: Companies,
+        convention: Literal["sum", "hochreiter"],
+        seed: int,
     ) -> None:
-        self.convention = choice("data.convention", convention, RANGES)
         super().__init__(youngest_age(min_days, max_days), max_days, batch_size, seed)
-        if self.convention == "hochreiter" and self.min_days < 4:
+        self.convention = convention
+        fewest = 4 if convention == "hochreiter" else 2  # then both are in the first half
+        if self.min_days < fewest:
             raise SettingError(
-                f"data.min_days is {self.min_days}; allowed: at least 4 where data.convention is "
-                f"hochreiter: both values stand in the first half"
+                f"data.min_days is {self.min_days}; allowed: at least {fewest} where "
+                f"data.convention is {convention}"
             )
         # To the first day that can hold a needed value.
-        self.span = self.max_days - (2 if self.convention == "hochreiter" else 1)
+        self.span = max_days - (2 if convention == "hochreiter" else 1)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): values and marks (B, T, 2), and the answers (B,)."""

@@ -1,9 +1,13 @@
 """A market that remembers one day: every value is a share of the day before's, plus noise."""
 
+from typing import Annotated
+
 import numpy as np
 
-from statland.data.base import SyntheticMarket, direction
-from statland.settings import number
+from statland.data.base import Companies, Days, SyntheticMarket, direction
+from statland.settings import Range
+
+Correlation = Annotated[float, Range(above=-1, below=1)]
 
 
 class Autoregressive(SyntheticMarket):
@@ -21,10 +25,10 @@ class Autoregressive(SyntheticMarket):
     score = staticmethod(direction)
 
     def __init__(
-        self, min_days: int, max_days: int, batch_size: int, rho: float, seed: int
+        self, min_days: Days, max_days: Days, batch_size: Companies, rho: Correlation, seed: int
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
-        self.rho = number("data.rho", rho, above=-1, below=1)
+        self.rho = rho
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,), values (B, T) and the next day's (B,)."""

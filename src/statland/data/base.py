@@ -6,13 +6,14 @@ B companies, T days, F features a day, K outputs.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from statland.batch import Batch
-from statland.settings import SettingError, integer
+from statland.settings import Range, SettingError
 
 # Streams of random numbers. Validation does not depend on the seed: all runs meet the same test.
 TRAIN, VALIDATION = 0, 1
@@ -22,7 +23,9 @@ VALIDATION_COMPANIES = 256
 # A forecast whose mean squared error is below this is exact, rounding apart.
 EXACT = 1e-12
 
-MOST_PRICES = 10**8  # of a batch: some GiB while it is made
+Days = Annotated[int, Range(1, 10**9)]  # an age
+TwoDays = Annotated[int, Range(2, 10**9)]  # one with a day before the last
+Companies = Annotated[int, Range(1, 10**9)]  # of a batch
 
 
 class Market(ABC):
@@ -57,39 +60,28 @@ class Market(ABC):
         return f"{value:.3g}"
 
 
-def check_ages(min_days: int, max_days: int, fewest: int = 1) -> tuple[int, int]:
-    """The ages of the youngest and the oldest company; raises SettingError where they cannot be."""
-    integer("data.min_days", min_days, fewest)
-    integer("data.max_days", max_days, fewest, 10**9)
+def check_ages(min_days: int, max_days: int) -> None:
+    """Raise SettingError where the oldest company would be younger than the youngest."""
     if max_days < min_days:
         raise SettingError(
             f"data.max_days {max_days} is shorter than data.min_days {min_days}; "
             f"allowed: at least data.min_days"
         )
-    return min_days, max_days
 
 
 class SyntheticMarket(Market):
     """Companies aged min_days to max_days, all ages equally likely, like ages in one batch."""
 
     def __init__(self, min_days: int, max_days: int, batch_size: int, seed: int) -> None:
-        self.min_days, self.max_days = check_ages(min_days, max_days, self.fewest_days)
-        self.batch_size = integer("data.batch_size", batch_size, 1, 10**9)
-        if max_days * max(batch_size, VALIDATION_COMPANIES) > MOST_PRICES:
-            raise SettingError(
-                f"data.max_days {max_days} of data.batch_size {batch_size} are too many prices for "
-                f"a batch; allowed: at most {MOST_PRICES:.0e} for the larger of data.batch_size "
-                f"and {VALIDATION_COMPANIES}"
-            )
-        self.seed = integer("seed", seed, 0)
-
-    fewest_days = 1
+        check_ages(min_days, max_days)
+        self.min_days, self.max_days = min_days, max_days
+        self.batch_size, self.seed = batch_size, seed
 
     @abstractmethod
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): prices (B, T) or (B, T, F), and the next day's values (B,) or (B, K).
 
-        T is the oldest's age; what stands behind a company's last day is not looked at.
+        T is the age of the oldest. Values after a company's last day are ignored.
         """
 
     def train_batch(self, step: int) -> Batch:
@@ -119,8 +111,8 @@ class SyntheticMarket(Market):
 
     def _batch(self, rng: np.random.Generator, ages: np.ndarray) -> Batch:
         prices, tomorrow = self.histories(rng, ages)
-        x = self._shaped("inputs", prices, (*prices.shape[:2], self.input_size))
-        y = self._shaped("outputs", tomorrow, (len(tomorrow), self.output_size))
+        x = prices.reshape(*prices.shape[:2], self.input_size)
+        y = tomorrow.reshape(len(tomorrow), self.output_size)
         traded = np.arange(x.shape[1]) < ages[:, None]
         x = np.where(traded[..., None], x, 0)
         return Batch(
@@ -129,38 +121,26 @@ class SyntheticMarket(Market):
             torch.from_numpy(y.astype(np.float32)),
         )
 
-    def _shaped(self, what: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Values of that shape; a single feature or output needs no dimension of its own."""
-        if values.shape not in (shape, shape[:-1] if shape[-1] == 1 else shape):
-            raise ValueError(
-                f"{type(self).__name__}.histories gives {what} of shape {values.shape}; "
-                f"expected {shape}, by input_size {self.input_size} and output_size "
-                f"{self.output_size}"
-            )
-        return values.reshape(shape)
-
 
 def youngest_age(min_days: int | None, max_days: int) -> int:
-    """min_days, or where it is null the T of which max_days is T + T/10, as papers have it."""
-    if min_days is not None:
-        return min_days
-    return integer("data.max_days", max_days, 2, 10**9) * 10 // 11
+    """Return min_days, or where it is null the T of which max_days is T + T/10, as in papers."""
+    return max_days * 10 // 11 if min_days is None else min_days
 
 
 def rises(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Of markets whose next price is low (0) or high (1): whether the nearer one was predicted."""
+    """Return whether the nearer of low (0) and high (1) was predicted, where those are answers."""
     right = ((prediction > 0.5) == (y > 0.5)).double()
     return {"accuracy": right.where(~prediction.isnan(), torch.nan).mean(1)}
 
 
 def all_within(tolerance: float, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Of markets with a criterion of their own: whether every output's error is below tolerance."""
+    """Return whether the error of every output is below a paper's tolerance."""
     error = (prediction - y).abs().amax(1)  # nan where an output is
     return {"accuracy": (error < tolerance).double().where(~error.isnan(), torch.nan)}
 
 
 def direction(prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Of returns: whether the sign was predicted; a return of exactly 0 counts as a half."""
+    """Return whether the sign of a return was predicted; a return of exactly 0 counts as a half."""
     agree = torch.sign(prediction) * torch.sign(y)
     right = ((agree + 1) / 2).double()
     return {"direction": right.where(~prediction.isnan(), torch.nan).mean(1)}

@@ -1,85 +1,63 @@
-"""Reads a column of dates in the layouts that price files use.
+"""Reads a column of dates in the layouts that price files use; a column has one layout."""
 
-One layout a row; where numbers alone leave open which is the month and which the day, the whole
-column decides.
-"""
+import re
 
 import pandas as pd
 
-# Read after the separators "-", "/", "." and ", " have become spaces.
+# As they read once the separators "-", "/", "." and ", " have become spaces.
 LAYOUTS = (
-    "%Y %m %d",  # ISO 8601
+    "%Y %m %d",  # 2011-01-03, 20110103
+    "%m %d %Y",  # 01/03/2011
+    "%d %m %Y",  # 03/01/2011
     "%b %d %Y",  # Jan 03, 2011
     "%d %b %Y",  # 03-Jan-2011
     "%B %d %Y",  # January 3, 2011
     "%d %B %Y",  # 3 January 2011
     "%d %b %y",  # 3-Jan-11
 )
-TIME_OF_DAY = r",?[ T]+[0-9]{1,2}:[0-9]{2}.*$"
+TIME_OF_DAY = r",?[ T]{1,4}[0-9]{1,2}:[0-9]{2}.*$"
+DIGITS = r"^([0-9]{4})([0-9]{2})([0-9]{2})$"
 SEPARATOR = r"(?<=\w)(?:[,.]? +|[,./-])(?=\w)"
 
 
-class AmbiguousDates(ValueError):
-    """Numbers in which no value above 12 tells month from day; `place` is a row of that kind."""
-
-    def __init__(self, place: int) -> None:
-        self.place = place
-
-
 def parse_dates(texts: pd.Series, date_format: str | None = None) -> pd.Series:
-    """Dates (rows,) of datetime64, NaT where a text is none; the time of day is left out.
+    """Parse dates (rows,); return datetime64 at midnight, NaT where a text is no date.
 
-    `date_format` is a strptime format, None for any of the layouts in data/README.md. Unix seconds,
+    `date_format` is a strptime format; None stands for the layout of the first row. Unix seconds,
     of nine or ten digits, count by their day in UTC, any other time by the day that is written.
-    Raises AmbiguousDates where either order of month and day fits, ValueError where pandas cannot
-    use `date_format`.
+    Raises ValueError where month and day can be read either way, or `date_format` is not valid.
     """
-    texts = texts.str.strip()
-    texts = texts.where(~texts.isin(["now", "today"]))  # dates to pandas, whatever the format
+    cells = texts.where(~texts.isin(["now", "today"]))  # pandas reads these whatever the format
     if date_format is not None:
-        if "%H" not in date_format and "%I" not in date_format:
-            texts = texts.str.replace(TIME_OF_DAY, "", regex=True)
-        return _midnight(_parse(texts, date_format).dt.tz_localize(None))
-    # Only a whole column: one number of nine digits is a mistyped 20110103, not a day of 1976.
-    if (_matches(texts, r"[0-9]{9,10}") | (texts == "")).all():
-        return _midnight(pd.to_datetime(pd.to_numeric(texts), unit="s", errors="coerce"))
-    dates = _parse(texts, "%Y-%m-%d")
-    if dates.isna().any():
-        days = texts.where(dates.isna()).str.replace(TIME_OF_DAY, "", regex=True)
-        parts = days.str.replace(SEPARATOR, " ", regex=True)
-        for parse in (*LAYOUTS, _compact, _month_or_day_first):
-            others = parts.where(dates.isna())
-            found = _parse(others, parse) if isinstance(parse, str) else parse(others)
-            dates = dates.where(dates.notna(), found)
-    return dates
+        if not re.search("%[HI]", date_format):
+            cells = cells.str.replace(TIME_OF_DAY, "", regex=True)
+        return _parse(cells, date_format).dt.tz_localize(None).dt.normalize()
+    dates = _parse(cells, "%Y-%m-%d")
+    if dates.notna().all():
+        return dates
+    if cells.str.fullmatch("[0-9]{9,10}", na=False).all():
+        return pd.to_datetime(pd.to_numeric(cells), unit="s").dt.normalize()
+    for pattern, new in ((TIME_OF_DAY, ""), (DIGITS, r"\1 \2 \3"), (SEPARATOR, " ")):
+        cells = cells.str.replace(pattern, new, regex=True)
+    layouts = [layout for layout in LAYOUTS if _parse(cells[:1], layout).notna().all()]
+    readings = [_parse(cells, layout) for layout in layouts] or [dates]
+    best = max(readings, key=pd.Series.count)
+    for other in readings:
+        if other.count() == best.count():
+            _refuse_ambiguous(texts, (best < other) | (best > other))
+    return best
 
 
-def _midnight(times: pd.Series) -> pd.Series:
-    days: pd.Series = times.dt.normalize()
-    return days
+def _refuse_ambiguous(texts: pd.Series, differ: pd.Series) -> None:
+    """Raise ValueError for the first text that two layouts read as different days, if one is."""
+    if differ.any():
+        row, text = differ.idxmax(), texts[differ].iloc[0]
+        mark = re.findall(r"\D+", text)[0]
+        raise ValueError(
+            f"row {row}, {text!r}, may have the month first or the day; allowed: "
+            f"data.date_format=%m{mark}%d{mark}%Y or data.date_format=%d{mark}%m{mark}%Y"
+        )
 
 
 def _parse(texts: pd.Series, layout: str) -> pd.Series:
     return pd.to_datetime(texts, format=layout, errors="coerce")
-
-
-def _compact(texts: pd.Series) -> pd.Series:
-    """20110103; pandas alone would take 201101 for a date too."""
-    return _parse(texts.where(_matches(texts, r"[0-9]{8}")), "%Y%m%d")
-
-
-def _month_or_day_first(texts: pd.Series) -> pd.Series:
-    """03/01/2011: in the order that fits more rows of the column."""
-    month_first, day_first = _parse(texts, "%m %d %Y"), _parse(texts, "%d %m %Y")
-    counts = int(month_first.notna().sum()), int(day_first.notna().sum())
-    if counts[0] != counts[1]:
-        return month_first if counts[0] > counts[1] else day_first
-    differ = month_first.notna() & day_first.notna() & (month_first != day_first)
-    if month_first.isna().equals(day_first.isna()) and differ.any():
-        raise AmbiguousDates(int(differ.to_numpy().argmax()))
-    return month_first
-
-
-def _matches(texts: pd.Series, pattern: str) -> pd.Series:
-    matches: pd.Series = texts.str.fullmatch(pattern, na=False)
-    return matches

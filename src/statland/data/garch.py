@@ -4,12 +4,14 @@ T. Bollerslev, "Generalized autoregressive conditional heteroskedasticity", J. E
 (1986).
 """
 
+from typing import Annotated
+
 import numpy as np
 import torch
 
 from statland.batch import Batch
-from statland.data.base import SyntheticMarket, direction
-from statland.settings import SettingError, number
+from statland.data.base import Companies, Days, SyntheticMarket, direction
+from statland.settings import Range, SettingError
 
 
 class Garch(SyntheticMarket):
@@ -24,16 +26,15 @@ class Garch(SyntheticMarket):
 
     def __init__(
         self,
-        min_days: int,
-        max_days: int,
-        batch_size: int,
-        alpha: float,
-        beta: float,
+        min_days: Days,
+        max_days: Days,
+        batch_size: Companies,
+        alpha: Annotated[float, Range(0)],
+        beta: Annotated[float, Range(0)],
         seed: int,
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
-        self.alpha = number("data.alpha", alpha, 0, below=1)
-        self.beta = number("data.beta", beta, 0, below=1)
+        self.alpha, self.beta = alpha, beta
         if alpha + beta >= 1:
             raise SettingError(
                 f"data.alpha {alpha} plus data.beta {beta} is {alpha + beta:g}; "

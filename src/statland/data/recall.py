@@ -4,11 +4,13 @@ From "Long Short-Term Memory, clearly explained" (StatQuest): company A trades 0
 then 0; company B trades 1, 0.5, 0.25, 1 and then 1.
 """
 
+from typing import Literal
+
 import numpy as np
 
-from statland.data.base import SyntheticMarket, rises
-from statland.settings import choice
+from statland.data.base import Companies, Days, SyntheticMarket, TwoDays, rises
 
+Filler = Literal["easy", "hard"]
 FILLERS = {"easy": [0.25, 0.5], "hard": [0.0, 0.5, 1.0]}
 
 
@@ -20,14 +22,13 @@ class Recall(SyntheticMarket):
     best constant forecast, 0.5, has a mean squared error of 0.25.
     """
 
-    fewest_days = 2
     score = staticmethod(rises)
 
     def __init__(
-        self, min_days: int, max_days: int, batch_size: int, filler: str, seed: int
+        self, min_days: TwoDays, max_days: Days, batch_size: Companies, filler: Filler, seed: int
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
-        self.filler = choice("data.filler", filler, FILLERS)
+        self.filler = filler
         self.span = max_days - 1  # of the oldest company; a company's own is its age less 1
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:

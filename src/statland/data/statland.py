@@ -3,10 +3,12 @@
 From "Recurrent Neural Networks, clearly explained" (StatQuest).
 """
 
+from typing import Annotated
+
 import numpy as np
 
-from statland.data.base import SyntheticMarket, rises
-from statland.settings import number
+from statland.data.base import Companies, Days, SyntheticMarket, TwoDays, rises
+from statland.settings import Range
 
 LOW, MEDIUM, HIGH = 0.0, 0.5, 1.0
 NAMES = {LOW: "low", MEDIUM: "medium", HIGH: "high"}
@@ -23,22 +25,20 @@ class StatLand(SyntheticMarket):
     noise added to the inputs; tomorrow is free of it.
     """
 
-    fewest_days = 2
     span = 1  # yesterday
     score = staticmethod(rises)
 
     def __init__(
         self,
-        min_days: int,
-        max_days: int,
-        batch_size: int,
-        shock: float,
-        noise: float,
+        min_days: TwoDays,
+        max_days: Days,
+        batch_size: Companies,
+        shock: Annotated[float, Range(0, 1)],
+        noise: Annotated[float, Range(0, 1e6)],
         seed: int,
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
-        self.shock = number("data.shock", shock, 0, 1)
-        self.noise = number("data.noise", noise, 0, 1e6)
+        self.shock, self.noise = shock, noise
 
     def in_words(self, value: float) -> str:
         """low, medium or high; what noise has moved is a number."""
