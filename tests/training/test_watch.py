@@ -1,5 +1,6 @@
 """What a run records and draws of its gradient flow."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_what_is_drawn_is_what_was_recorded(
     course, *_ = drawn["heatmap_figure"]
     steps = list(course)
     assert (len(steps), steps[0], steps[-1]) == (8, 0, 297)
-    assert all(abs(b - a - 297 / 7) <= 3 for a, b in zip(steps, steps[1:], strict=False))
+    assert all(abs(b - a - 297 / 7) <= 3 for a, b in pairwise(steps))
     assert all(torch.equal(course[step], recorded[step]["state"].median) for step in steps)
     assert torch.equal(course[297], seen.last[1].profiles["state"].median)
     assert [probe for probe in thinned([0], 3)] == [0]
