@@ -1,7 +1,12 @@
 """Every model, initialisation and market of configs/, composed as train.py composes them."""
 
+<<<<<<< HEAD
 import copy
 from collections.abc import Mapping
+=======
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+>>>>>>> w_training
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -174,16 +179,28 @@ def market_name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the pictures out, which take most of a short run, unless a test asks for `pictures`."""
-    if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(GradientWatch, "_draw", lambda *_: None)
+DRAW = GradientWatch._draw
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_pictures() -> None:
+    """Leave the pictures out of all runs: they take most of a short one."""
+    GradientWatch._draw = lambda *_: None
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Let runs draw their pictures."""
+    GradientWatch._draw = DRAW
+    yield
+    GradientWatch._draw = lambda *_: None
 
 
 @pytest.fixture
-def pictures() -> None:
-    """Ask for the pictures of a run."""
+def pictures() -> Iterator[None]:
+    """Let the runs of a test draw their pictures."""
+    with drawing():
+        yield
 
 
 @pytest.fixture(autouse=True)

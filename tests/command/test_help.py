@@ -11,8 +11,8 @@ import yaml
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-
 from statland.command.comments import read
+
 from statland.settings import flatten
 
 CONFIGS = ROOT / "configs"

@@ -226,7 +226,6 @@ def test_too_little_memory_is_told_in_one_line(tmp_path: Path) -> None:
 def test_a_group_that_a_model_has_not(dashes: tuple[str, ...]) -> None:
     """model/init= with a model that lists no init; Hydra's words tell to append with +."""
     from hydra.errors import ConfigCompositionException
-
     from statland.command.explain import explain
 
     hydra = "Could not override 'model/init'. No match in the defaults list. To append to your ..."

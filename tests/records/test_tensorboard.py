@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MODELS, ran
+from conftest import MODELS, drawing, ran
 
 SOME = MODELS[:3]
 # One again with the settings of the one before, and one that explodes.
@@ -26,9 +26,10 @@ EXPLODES += ("clip_norm=null", "data=recall", "data.min_days=50", "data.max_days
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a TensorBoard on a folder with a run of each model."""
     folder = tmp_path_factory.mktemp("runs")
-    for name, model in zip(RUNS, (*SOME, SOME[-1]), strict=False):
-        ran(folder / name, f"model={model}", "data=recall", "steps=5", "log_every=1")
-    assert ran(folder / "exploded", *EXPLODES)["status"] == "diverged"
+    with drawing():
+        for name, model in zip(RUNS, (*SOME, SOME[-1]), strict=False):
+            ran(folder / name, f"model={model}", "data=recall", "steps=5", "log_every=1")
+        assert ran(folder / "exploded", *EXPLODES)["status"] == "diverged"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from run_folders import LOSSES, made, made_all
-
-from statland.records.results import step_solved
-from statland.report import load
-from statland.report.groups import group
 from statland.report.summary import (
     predictions_by_contestant,
     proportion_interval,
     reach_predicts_solved,
     summarise,
 )
+
+from statland.records.results import step_solved
+from statland.report import load
+from statland.report.groups import group
 from statland.report.tables import by_market, for_screen, format_summary
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, ran, same_run, settings_of
+from conftest import ROOT, extends, ran, settings_of
 from two_files.convolution import Convolution
 
 from statland.gradients import gradient_flow
@@ -38,12 +38,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_resumed_run_is_bit_identical(model: str, runs: Path, tmp_path: Path) -> None:
+def test_an_extended_run_is_bit_identical(model: str, runs: Path, tmp_path: Path) -> None:
     """Dropout draws in the resumed run what it would have drawn."""
     settings = (*TRUSTED, f"model={model}", *QUICK)
     ran(tmp_path, *settings, "steps=8")
     ran(tmp_path, *settings, "steps=20", resume=True)
-    same_run(runs / model, tmp_path)
+    extends(tmp_path, runs / model)
 
 
 def test_dropout_acts_in_training_alone(runs: Path, tmp_path: Path) -> None:

@@ -117,8 +117,12 @@ def check_flow(folder: Path, model: SequenceModel, by_tag: dict[str, pd.Series])
             assert (
                 radius <= by_tag[f"recurrence/{name}/largest_singular_value"] * (1 + 1e-9)
             ).all()
+
+
+def test_the_pictures_of_a_run(pictures: None, tmp_path: Path) -> None:
+    ran(tmp_path, *QUICK)
     for name in ("profile", "heatmap"):
-        assert (folder / f"{name}.png").stat().st_size > 5000
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000
 
 
 def test_the_same_command_twice_is_bit_identical(model_name: str, tmp_path: Path) -> None:

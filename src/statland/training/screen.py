@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and when it is done."""
+"""What a run prints: a progress bar, and tables when it is done."""
 
 import json
 import logging
@@ -17,7 +17,9 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.style import Style
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from statland.batch import Batch
@@ -35,14 +37,14 @@ STORY = (
     "profile/after_training",
 )
 
-# A run's folder begins with its model's name: one colour a model.
+# A run's folder begins with its model's name: one colour per model.
 COLOUR_GROUPS = r"regex:(?:^|/)([a-z0-9_]+)(?:-[^/]*)?$"
 
-FEW_INPUTS = 3  # a day, that an example shows all of
+FEW_INPUTS = 3  # per day; of more, an example shows the first ones
 
 
 class Bar(Progress):
-    """A bar with step, loss, validation loss, gradient norm and speed; none where none is seen."""
+    """A bar with step, loss, validation loss, gradient norm and speed; only on a terminal."""
 
     def __init__(self, console: Console, name: str, steps: int) -> None:
         super().__init__(
@@ -76,7 +78,7 @@ class Bar(Progress):
 
 
 def print_notes(console: Console, notes: Sequence[str]) -> None:
-    """Print, and log, what a market has to say of its data."""
+    """Print and log a market's notes on its data."""
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
         log.info(note)
@@ -96,25 +98,28 @@ def print_result(
 
 def print_where(console: Console, folder: Path) -> None:
     """Print where a run or a sweep is, and how to look at it."""
-    short = quoted_path(folder)
+    short, address = quoted_path(folder), tensorboard_link()
+    shown = Text(address)
+    if console.is_terminal:  # which opens a short link as well
+        shown = Text(address.partition("?")[0], Style(link=address))
     for line in (
         f"run folder:  {short}",
         f"look at it:  tensorboard --logdir {short}",
-        f"and open     {tensorboard_link()}",
+        Text("and open     ").append(shown),
     ):
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def print_stopped(console: Console, folder: Path, updates: int) -> None:
-    """Print, of a run that was asked to stop, where it is and the command that goes on."""
+    """Print where a stopped run is, and the command that resumes it."""
     short = quoted_path(folder)
     steps = f"{updates} step{'' if updates == 1 else 's'}"
     console.print(f"stopped after {steps}; all is saved in {short}", soft_wrap=True)
-    console.print(f"go on with:  python scripts/train.py resume={short}", soft_wrap=True)
+    console.print(f"resume with: python scripts/train.py resume={short}", soft_wrap=True)
 
 
 def tensorboard_link() -> str:
-    """TensorBoard's address with the story's charts pinned, unsmoothed, one colour a model."""
+    """Return TensorBoard's address with the story's charts pinned, unsmoothed."""
     pins = [{"plugin": "scalars", "tag": tag} for tag in STORY]
     cards = json.dumps(pins, separators=(",", ":"))
     options = {"pinnedCards": cards, "smoothing": "0", "runColorGroup": COLOUR_GROUPS}
@@ -123,20 +128,20 @@ def tensorboard_link() -> str:
 
 
 def quoted_path(path: Path) -> str:
-    """Relative to here where it is below here, and quoted where a shell asks for it."""
+    """Return a path relative to the current folder if it is below that, quoted for a shell."""
     path = path.resolve()
     short = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return shlex.quote(str(short))
 
 
 def closing_table(summary: Mapping[str, Any]) -> Table:
-    """The validation loss beside every baseline, and the scores."""
+    """Return the validation loss beside every baseline's, and the scores."""
     table = Table(title="Validation", title_justify="left", show_edge=False)
     table.add_column("forecast")
     table.add_column("mse", justify="right")
     names = summary["choices"]
     losses = {f"{names['model']} (this run)": summary["validation"]["mse"], **summary["baselines"]}
-    for name, loss in sorted(losses.items(), key=lambda item: _nan_last(item[1])):
+    for name, loss in sorted(losses.items(), key=lambda item: (math.isnan(item[1]), item[1])):
         text = "0 (exact)" if loss < EXACT else short(loss)
         table.add_row(name, text, style="bold" if "(this run)" in name else None)
     table.add_section()
@@ -149,7 +154,7 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
 
 
 def result_line(summary: Mapping[str, Any]) -> str:
-    """One line on a run of a sweep."""
+    """Return one line on a run of a sweep."""
     if summary["status"] == "failed":
         return f"failed: {summary['error']}"
     mse, skill = summary["validation"]["mse"], summary["validation"]["skill"]
@@ -159,7 +164,7 @@ def result_line(summary: Mapping[str, Any]) -> str:
 
 
 def norms_line(tally: Tally) -> str:
-    """One line on the total gradient norms of all steps, before clipping."""
+    """Return one line on the total gradient norms of all steps, before clipping."""
     if tally.updates == 0:
         return "gradient norm: no step was made"
     finite = ""
@@ -172,33 +177,27 @@ def norms_line(tally: Tally) -> str:
 
 
 def examples(market: Market, batch: Batch, predictions: Tensor) -> Table:
-    """Four validation companies by their last two days: their days, tomorrow, the prediction."""
+    """Return a table of four validation companies: their days, tomorrow, the prediction."""
     table = Table(title="Examples", title_justify="left", show_edge=False)
     for name in ("days", "tomorrow", "predicted"):
         table.add_column(name, justify="right")
     rows = []
     for x, age, y, predicted in zip(*batch, predictions, strict=True):
-        days = [_day(market, day) for day in x[: int(age)].tolist()]
-        rows.append((x[max(0, int(age) - 2) : int(age)].flatten().tolist(), days, y, predicted))
-        if len(rows) == 4:
-            break
-    for _, days, y, predicted in sorted(rows, key=lambda row: row[0]):
+        rows.append((x[: int(age)].tolist(), y.tolist(), predicted.tolist()))
+    for history, y, predicted in sorted(rows[:4], key=lambda row: row[0][-2:]):
+        days = [_day(market, day) for day in history]
         shown = days if len(days) <= 5 else [days[0], "...", *days[-4:]]
-        tomorrow = " ".join(map(market.in_words, y.tolist()))
-        table.add_row(", ".join(shown), tomorrow, " ".join(f"{p:.3g}" for p in predicted.tolist()))
+        tomorrow = " ".join(map(market.in_words, y))
+        table.add_row(", ".join(shown), tomorrow, " ".join(f"{p:.3g}" for p in predicted))
     return table
 
 
 def _day(market: Market, inputs: Sequence[float]) -> str:
-    """All inputs of a day where they are few, else the first ones."""
+    """Return a day's inputs in words, the first few of them."""
     words = "/".join(map(market.in_words, inputs[:FEW_INPUTS]))
     return words if len(inputs) <= FEW_INPUTS else f"{words}/..."
 
 
 def short(value: float | None) -> str:
-    """A number in few characters."""
+    """Return a number in few characters."""
     return "-" if value is None or math.isnan(value) else f"{value:.4g}"
-
-
-def _nan_last(value: float) -> float:
-    return math.inf if math.isnan(value) else value
