@@ -1,12 +1,8 @@
 """Every model, initialisation and market of configs/, composed as train.py composes them."""
 
-<<<<<<< HEAD
 import copy
-from collections.abc import Mapping
-=======
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
->>>>>>> w_training
 from functools import cache
 from pathlib import Path
 from typing import Any
