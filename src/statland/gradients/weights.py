@@ -27,9 +27,6 @@ from statland.models.base import RecurrentModel, State
 # Company-days whose gradients are computed at once, and numbers that these may hold: 16 MiB.
 MOST_ROWS, BLOCK_ELEMENTS = 512, 2**21
 
-# Numbers that the sums of the companies in progress may hold: 128 MiB.
-SUM_ELEMENTS = 2**24
-
 
 class WeightFlow(NamedTuple):
     """Log10 of what each day adds to the weights, by lag: nan where a company is younger or lost.
@@ -91,60 +88,45 @@ def of_flow(
     """Return the same from the flow of these companies, x (B, T, F), measured before."""
     assert flow.states is not None
     assert flow.directions is not None
-    count, days, _ = x.shape
-    ages = torch.full((count,), days) if lengths is None else lengths.cpu()
+    companies, days, _ = x.shape
+    ages = torch.full((companies,), days) if lengths is None else lengths.cpu()
     is_traded = torch.arange(days) < ages[:, None]
     x = x.detach().to("cpu", torch.float64).where(is_traded[..., None], 0)
     before, directions = (
         {name: values[:days].transpose(0, 1) for name, values in state.items()}
         for state in (flow.states, flow.directions)
     )
-    at_state = by_lag(flow.log10["state"], ages, flow.lost)  # by day
-    at_state = at_state.where(is_traded, -math.inf)
     model = frozen(model)
     weights = weights_of_cell(model, x[:1, 0], {name: s[:1, 0] for name, s in before.items()})
-    found = []
-    for some in torch.arange(count).split(max(1, SUM_ELEMENTS // _numbers(weights))):
-        state, v = ({name: s[some] for name, s in of.items()} for of in (before, directions))
-        found.append(_of_companies(model, weights, x[some], state, v, at_state[some]))
-    together, norms, sums = zip(*found, strict=True)
+    at_state = by_lag(flow.log10["state"], ages, flow.lost)  # by day
+    at_state = at_state.where(is_traded, -math.inf)
+    # Of gradients of norm 1: 10**at_state is multiplied to them in logarithms alone.
+    norms = {name: torch.zeros_like(at_state) for name in weights}
+    together = torch.full_like(at_state, math.nan)
+    sums: State = {}
+    scale = at_state.new_full((companies,), -math.inf)  # the sums are over 10**scale
+    numbers = max(1, sum(weight.numel() for weight in weights.values()))
+    rows = max(1, min(MOST_ROWS, BLOCK_ELEMENTS // numbers) // companies)
+    for some in torch.arange(days).split(rows) if weights else ():
+        state, v = ({n: s[:, some] for n, s in of.items()} for of in (before, directions))
+        added = contributions(model, weights, x[:, some], state, v)
+        for name, terms in added.items():
+            norms[name][:, some] = norm(flat(terms, 2))
+        size = norm(torch.stack([sizes[:, some] for sizes in norms.values()], -1))
+        together[:, some] = size
+        term = torch.where(size == 0, -math.inf, at_state[:, some] + size.log10())
+        scale = _add_days(sums, scale, added, term, size)
 
-    def by_day(sizes: Tensor) -> Tensor:
+    def log10(sizes: Tensor) -> Tensor:
         return by_lag(sizes, ages, flow.lost).log10() + flow.log10["state"]
 
     return WeightFlow(
-        {name: by_day(torch.cat([part[name] for part in norms])) for name in weights},
-        by_day(torch.cat(together)),
-        {name: torch.cat([part[name] for part in sums]) for name in weights},
+        {name: log10(sizes) for name, sizes in norms.items()},
+        log10(together),
+        {name: norm(total).log10() + scale for name, total in sums.items()},
         flow.log10_error,
         flow.lost,
     )
-
-
-def _of_companies(
-    model: RecurrentModel, weights: State, x: Tensor, before: State, v: State, log10: Tensor
-) -> tuple[Tensor, State, State]:
-    """What n companies' days add, over their gradients' norms 10**log10 (n, T).
-
-    x is (n, T, F), the states before each day and the gradients v of norm 1 are (n, T, ...).
-    Returns the norm of all weights together (n, T), that of each weight (n, T), and log10 of the
-    norm of each weight's sum over days (n,).
-    """
-    norms = {name: torch.zeros_like(log10) for name in weights}
-    together = torch.full_like(log10, math.nan)
-    sums: State = {}
-    scale = log10.new_full((len(x),), -math.inf)  # the sums are over 10**scale
-    rows = max(1, min(MOST_ROWS, BLOCK_ELEMENTS // _numbers(weights)) // len(x))
-    for days in torch.arange(x.shape[1]).split(rows) if weights else ():
-        state, at = ({name: s[:, days] for name, s in of.items()} for of in (before, v))
-        added = contributions(model, weights, x[:, days], state, at)
-        for name, terms in added.items():
-            norms[name][:, days] = norm(flat(terms, 2))
-        size = norm(torch.stack([sizes[:, days] for sizes in norms.values()], -1))
-        together[:, days] = size
-        term = torch.where(size == 0, -math.inf, log10[:, days] + size.log10())
-        scale = _add_days(sums, scale, added, term, size)
-    return together, norms, {n: norm(total).log10() + scale for n, total in sums.items()}
 
 
 def _add_days(sums: State, scale: Tensor, added: State, log10: Tensor, sizes: Tensor) -> Tensor:
@@ -222,7 +204,3 @@ def contributions(
 def _rows(state: State) -> list[State]:
     """Each row of a state (N, ...)."""
     return [dict(zip(state, row, strict=True)) for row in zip(*state.values(), strict=True)]
-
-
-def _numbers(weights: State) -> int:
-    return max(1, sum(weight.numel() for weight in weights.values()))
