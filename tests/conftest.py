@@ -100,14 +100,6 @@ def same_run(a: Path, b: Path) -> None:
         assert repr(curves[0]) == repr(curves[1])
 
 
-def goes_on(folder: Path, *settings: str) -> None:
-    """A run that was stopped after 8 steps of 14 goes on as one that was not, bit for bit."""
-    ran(folder / "whole", *settings, "steps=14")
-    ran(folder / "halves", *settings, "steps=8")
-    ran(folder / "halves", *settings, "steps=14", resume=True)
-    same_run(folder / "whole", folder / "halves")
-
-
 @pytest.fixture(params=MODELS)
 def model_name(request: pytest.FixtureRequest) -> str:
     return request.param
