@@ -15,7 +15,6 @@ from statland.gradients.spectrum import linear_decay, lyapunov_spectrum
 from statland.models.base import at_last_day, unroll
 from statland.models.exprnn import ExpRNN
 from statland.models.rnn_cell import Unroll
-from statland.settings import SettingError
 from statland.training.fit import fit
 
 NONLINEARITIES = ("modrelu", "tanh", "relu", "identity")
@@ -153,8 +152,3 @@ def test_how_often_a_probe_computes_w(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count == [2]
     measure(model, probe_batch(market.validation()))
     assert count == [2 + 3 * 2]
-
-
-def test_modrelu_is_not_for_rnn_cell() -> None:
-    with pytest.raises(SettingError, match="allowed: tanh, relu, identity"):
-        built("model=rnn_cell", "model.nonlinearity=modrelu")

@@ -192,15 +192,6 @@ def test_hand_written_backward_against_central_differences(
     )
 
 
-@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
-def test_hand_written_equals_autograd_of_its_cell(nonlinearity: str) -> None:
-    model = RNNCell(1, 1, 5, 3, nonlinearity, default).double()
-    x, lengths, y = batch = ragged(days=80)
-    _, fast = loss_and_gradients(model, batch)
-    loss = (unrolled(model, x, lengths) - y).square().sum()
-    close(fast, list(torch.autograd.grad(loss, list(model.parameters()))))
-
-
 def test_cell_is_twice_differentiable_and_the_fast_path_says_that_it_is_not() -> None:
     model = RNNCell(1, 1, 3, 1, "tanh", default).double()
     x, lengths, _ = ragged(days=4, companies=2)

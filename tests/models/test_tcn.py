@@ -1,11 +1,10 @@
 """The temporal convolutional network: where its flow ends, and what its blocks compute."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import built, goes_on
+from conftest import built
 from torch import nn
 from torch.nn.functional import mse_loss
 
@@ -80,9 +79,3 @@ def test_dropout_drops_channels_in_training_alone() -> None:
     assert mse_loss(model(x, lengths), y) != mse_loss(model(x, lengths), y)
     model.eval()
     assert mse_loss(model(x, lengths), y) == mse_loss(model(x, lengths), y)
-
-
-def test_a_run_with_dropout_resumes_bit_identically(tmp_path: Path) -> None:
-    settings = ("model=tcn", "model.levels=2", "model.channels=6", "model.dropout=0.3")
-    settings += ("data.max_days=12", "log_every=3", "probe_every=null", "checkpoint_every=7")
-    goes_on(tmp_path, *settings)

@@ -135,12 +135,13 @@ def segment_gradients(
 def _out_of_range(sizes: dict[str, Tensor], at_x: Tensor, known: Tensor) -> bool:
     """Whether a norm of the `known` companies (n,) has left float64's range, or may have.
 
-    An exact 0 may come from underflow alone, but in a part of the state.
+    An exact 0 may come from underflow alone, except in a part of the state. At an input it is
+    trusted where the state's gradient is large: a day may well add nothing.
     """
-    every = torch.cat([*sizes.values(), at_x])[:, known]
-    whole = torch.cat([sizes["state"], at_x])[:, known]
+    every, state = torch.cat([*sizes.values(), at_x])[:, known], sizes["state"][:, known]
     is_tiny = (every > 0) & (every < TINY)
-    return bool((~every.isfinite() | is_tiny).any() or (whole == 0).any())
+    is_hidden = (at_x[:, known] == 0) & (state[1:] < TINY**0.5)
+    return bool((~every.isfinite() | is_tiny).any() or (state == 0).any() or is_hidden.any())
 
 
 def _rescaled(v: State, log10: Tensor) -> tuple[State, Tensor]:
