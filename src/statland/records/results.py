@@ -23,8 +23,8 @@ from statland.settings import SettingError, flatten
 # best baseline that is not exact: one validation may be a spike, and nothing is below a tenth of 0.
 SOLVED = 0.1
 
-# Of the gradient, columns that are numbers, and what summary.json calls them. A reach is that of the
-# flow to the inputs, which every model has, unless it says state.
+# Columns on the gradient, and what summary.json calls them. A reach is that of the flow to the
+# inputs, which every model has, unless it says state.
 OF_GRADIENT = {
     "reach": "reach_inputs_days",
     "reach_state": "reach_days",
