@@ -72,8 +72,9 @@ def read_identity(folder: Path) -> Identity | None:
         return None
     except (OSError, ValueError) as error:
         raise SettingError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, dict) or values.keys() != set(Identity._fields):
-        raise SettingError(f"{path} is damaged: it is not the identity of a run")
-    if not all(isinstance(part, dict) for part in values.values()):
+    parts = values if isinstance(values, dict) else {}
+    if parts.keys() != set(Identity._fields) or not all(
+        isinstance(p, dict) for p in parts.values()
+    ):
         raise SettingError(f"{path} is damaged: it is not the identity of a run")
     return Identity(**values)

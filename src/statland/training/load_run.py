@@ -12,7 +12,6 @@ from statland.records import checkpoint
 from statland.records.identity import NAME, read_identity
 from statland.settings import SettingError
 from statland.training.build import build_model
-from statland.training.config import MACHINE, check
 
 
 class LoadedRun(NamedTuple):
@@ -46,16 +45,10 @@ def load_run(folder: Path | str, trust: str | Sequence[str] = ()) -> LoadedRun:
             f"{folder} has no checkpoint yet; allowed: a run that has made checkpoint_every steps, "
             f"or all of its steps"
         )
-    here = dict.fromkeys(MACHINE) | {
-        "device": "cpu",
-        "threads": 1,
-        "runs_dir": str(folder.parent),
-        "sweep": folder.name,
-        "published": {},
-        "trust": [trust] if isinstance(trust, str) else list(trust),
-    }
+    packages = [trust] if isinstance(trust, str) else list(trust)
+    settings: Any = identity.settings | {"trust": packages}  # nothing else of the machine is read
     with torch.random.fork_rng(devices=[]):
-        market, model = build_model(check(identity.settings | here), torch.device("cpu"))
+        market, model = build_model(settings, torch.device("cpu"))
     if difference := identity._replace(files=dict(market.fingerprint)).difference(identity):
         raise SettingError(f"{folder}: {difference}; allowed: the same files")
     checkpoint.load_into(folder, state, model)

@@ -201,12 +201,9 @@ class Run:
             "gradient": self.watch.gradient,
             "machine": {key: value for key, value in self.settings.items() if key in KEPT},
         }
-        state = State(
-            updates=self.steps.tally.updates,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            facts=facts,
-        )
+        made, weights = self.steps.tally.updates, self.model.state_dict()
+        moments = self.optimizer.state_dict()
+        state = State(updates=made, model=weights, optimizer=moments, facts=facts)
         checkpoint.save(self.recorder.folder, state)
 
     def restore(self, state: State) -> None:

@@ -10,13 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -30,12 +24,8 @@ from statland.training.step_log import Tally
 log = logging.getLogger(__name__)
 
 # The charts that tell the story, pinned first in the link to TensorBoard.
-STORY = (
-    "loss/validation",
-    "gradient/log10_norm",
-    "profile/before_training",
-    "profile/after_training",
-)
+STORY = ["loss/validation", "gradient/log10_norm"]
+STORY += ["profile/before_training", "profile/after_training"]
 
 # A run's folder begins with its model's name: one colour per model.
 COLOUR_GROUPS = r"regex:(?:^|/)([a-z0-9_]+)(?:-[^/]*)?$"
@@ -51,30 +41,22 @@ class Bar(Progress):
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("validation {task.fields[validation]}"),
-            TextColumn("grad norm {task.fields[gradient_norm]}"),
-            TextColumn("{task.fields[speed]} steps/s"),
+            TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(compact=True),
             console=console,
             refresh_per_second=4,
             disable=not console.is_terminal,
             transient=True,
         )
-        self.task = self.add_task(
-            name, total=steps, loss="-", validation="-", gradient_norm="-", speed="-"
-        )
+        self.task = self.add_task(name, total=steps, numbers="")
 
     def show(self, step: Step, validation: float | None, speed: float) -> None:
-        """Show a step, the last validation loss, and the speed in steps a second."""
-        self.update(
-            self.task,
-            completed=step.index + 1,
-            loss=short(step.loss),
-            validation=short(validation),
-            gradient_norm=short(step.gradient_norm),
-            speed=f"{speed:.0f}",
+        """Show a step, the last validation loss, and the speed in steps per second."""
+        numbers = (
+            f"loss {short(step.loss)} validation {short(validation)} "
+            f"grad norm {short(step.gradient_norm)} {speed:.0f} steps/s"
         )
+        self.update(self.task, completed=step.index + 1, numbers=numbers)
 
 
 def print_notes(console: Console, notes: Sequence[str]) -> None:

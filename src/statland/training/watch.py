@@ -146,16 +146,10 @@ class GradientWatch:
         probes = [Probed(step, profiles) for step, profiles in flow.items()]
         said, theory = self._verdict(self.last[1].gradient), linear_decay(self.model)
         for probed in thinned(probes, PICTURES):
+            at_end = (said, diverged) if probed is probes[-1] else ("", None)
             if probed.step > self.pictured:
-                is_last = probed is probes[-1]
                 figure = figures.profile_figure(
-                    title,
-                    probed,
-                    probes[0],
-                    self.span,
-                    theory,
-                    said if is_last else "",
-                    diverged if is_last else None,
+                    title, probed, probes[0], self.span, theory, *at_end
                 )
                 self.recorder.figure("picture/profile", figure, probed.step)
                 self.pictured = probed.step
