@@ -6,12 +6,12 @@ trusts. Nothing else is imported or called, whatever a config holds and wherever
 
 import importlib
 import inspect
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import NoneType
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -36,14 +36,9 @@ HOMES = {
     "optimizer": "torch.optim",
 }
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+NotNegative = Annotated[float, Range(0)]
 
-# Optimizers of torch.optim that cannot fit these models.
-UNFIT = {
-    "LBFGS": "needs a function that computes the loss again",
-    "SparseAdam": "takes sparse gradients only",
-    "Muon": "takes matrices only",
-}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Built(NamedTuple):
@@ -103,34 +98,16 @@ def _optimizer(
     kind: Any = _target("optimizer", values, trust)
     if not (inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)):
         raise SettingError(f"optimizer._target_ is {values['_target_']}; allowed: an Optimizer")
-    if kind.__name__ in UNFIT:
-        raise SettingError(
-            f"optimizer._target_ is {values['_target_']}, which {UNFIT[kind.__name__]}; allowed: "
-            f"the other optimizers of torch.optim"
-        )
     settings = _without_target("optimizer", values)
     check_names("optimizer", kind, settings, {"params", "capturable", "differentiable"})
-    for name, parameter in inspect.signature(kind).parameters.items():
-        if name in settings:
-            _check_optimizer_setting(f"optimizer.{name}", settings[name], parameter.default)
+    defaults = inspect.signature(kind).parameters
+    for name, value in settings.items():
+        usual = defaults[name].default
+        hints: dict[type, Any] = {bool: bool, NoneType: bool | None, tuple: list}
+        # torch checks some of these only in training, or in words that name no setting.
+        check_value(f"optimizer.{name}", value, hints.get(type(usual), NotNegative))
     with _refusals("optimizer"):
         return without_dynamo(kind)(model.parameters(), **settings)
-
-
-def _check_optimizer_setting(key: str, value: Any, usual: Any) -> None:
-    """Refuse what torch.optim refuses only later, or in words that name no setting."""
-    if usual is None or isinstance(usual, bool):
-        check_value(key, value, bool | None if usual is None else bool)
-    elif isinstance(usual, tuple):
-        if not isinstance(value, list) or len(value) != len(usual):
-            raise SettingError(f"{key} is {value!r}; allowed: [{len(usual)} numbers]")
-        for item in value:
-            below = 1 if key == "optimizer.betas" else math.inf
-            check_value(key, item, Annotated[float, Range(0, below=below)])
-    else:
-        # An average of squares that keeps more than all of what it had becomes negative.
-        most = 1 if key == "optimizer.alpha" else math.inf
-        check_value(key, value, Annotated[float, Range(0 if usual >= 0 else -math.inf, most)])
 
 
 def without_dynamo(kind: type[torch.optim.Optimizer]) -> Any:
