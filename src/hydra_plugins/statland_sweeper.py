@@ -30,6 +30,7 @@ class StatlandSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         jobs = []
+        _ = self.config.hydra.sweep.dir  # ${now:} is resolved here, once, and kept for all jobs
         for texts in self.split_arguments(overrides, None)[0]:
             config = loader.load_sweep_config(self.config, texts)
             HydraConfig.instance().set_config(config)  # for interpolations of the form ${hydra:...}

@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 COMMAND = ("model=diagonal", "model/init=sleepy", "data=pair", "steps=3", "hydra.run.dir=run")
 
 
-def test_a_run_and_going_on_with_it(folder: Path) -> None:
+def test_a_run_and_resuming_it(folder: Path) -> None:
     done = train(folder, *COMMAND, "trust=[my_package]")
     assert done.returncode == 0, done.stderr
     summary = json.loads((folder / "run/summary.json").read_text())
@@ -61,7 +61,7 @@ def test_a_run_and_going_on_with_it(folder: Path) -> None:
         "share": 900.0,
     }
     assert summary["gradient"]["before"]["reach_days"] == 0  # it did forget
-    # Nothing that the run has written trusts for the command that goes on with it.
+    # Nothing that the run has written is trusted by the command that resumes it.
     (folder / "imported").unlink()
     done = train(folder, "resume=run", "steps=5")
     assert done.returncode == 2
@@ -98,10 +98,9 @@ PRESETS = {
 REFUSED = {
     "model/init=sleepy": "model.init._target_ is my_package.inits.sleepy; allowed: ",
     "model=convolution trust=[mine]": "packages named by trust= on the command line",
-    "model=convolution experiment=sly": "trust is ['my_package'] in a config file or preset",
+    "model=convolution experiment=sly": "trust is ['my_package'] in a config file",
     "model=sly": "model._target_ is my_package.diagonal.Diagonal; allowed: ",
     "-m model=convolution seed=0,1 experiment=sly": "trust is ['my_package'] in a config file",
-    "-m model=convolution experiment=sly,honest": "no job of the sweep can begin: trust is ['my_p",
     "-m model=convolution experiment=sweeping": "trust is set by a preset; allowed: on the",
 }
 

@@ -1,0 +1,118 @@
+"""resume= takes a run as its own record has it, run.json and the checkpoint, from any directory."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from forked import run_script
+
+from statland.records import checkpoint
+
+SMALL = ("data.max_days=8", "log_every=5", "validate_every=30", "probe_every=40")
+
+
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_script("train.py", *arguments, folder=folder)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of 20 steps, short, and one of 60, whole."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, steps in (("short", 20), ("whole", 60)):
+        done = train(folder, *SMALL, f"steps={steps}", f"hydra.run.dir={name}", "model=lstm")
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_from_any_directory_a_folder_that_was_moved(
+    copies: bool, runs: Path, tmp_path: Path
+) -> None:
+    """With or without the copy of its config, which nobody reads."""
+    folder = tmp_path / "a name with=signs, and spaces"
+    shutil.copytree(runs / "short", folder)
+    (folder / ".hydra/config.yaml").write_text("{")
+    if not copies:
+        shutil.rmtree(folder / ".hydra")
+    (tmp_path / "elsewhere").mkdir()
+    done = train(tmp_path / "elsewhere", f"resume=../{folder.name}", "steps=60")
+    assert done.returncode == 0, done.stderr
+    summary, whole = (
+        json.loads((f / "summary.json").read_text()) for f in (folder, runs / "whole")
+    )
+    assert summary["steps"] == 60
+    assert summary["validation"] == whole["validation"]  # an extended run is the uninterrupted one
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"settings": 1, "files": 2, "choices": 3}'])
+def test_a_damaged_run_json_is_one_line(content: str, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "short", tmp_path / "run")
+    (tmp_path / "run/run.json").write_text(content)
+    done = train(tmp_path, "resume=run", "steps=60")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: run/run.json ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_other_price_files_are_refused(tmp_path: Path) -> None:
+    days = pd.date_range("2020-01-01", periods=90).strftime("%Y-%m-%d")
+    prices = tmp_path / "prices"
+    prices.mkdir()
+    table = pd.DataFrame({"Date": days, "Close": [10 + (i * 7) % 5 for i in range(90)]})
+    table.to_csv(prices / "mine.csv", index=False)
+    market = ("data=stocks", f"data.path={prices}", *SMALL)
+    assert train(tmp_path, *market, "steps=10", "hydra.run.dir=run").returncode == 0
+    table.assign(Close=table.Close + 1).to_csv(prices / "mine.csv", index=False)
+    refused = train(tmp_path, "resume=run", "steps=20")
+    assert refused.returncode == 2
+    assert "the price files are not those that the run was trained on: mine.csv" in refused.stderr
+    table.to_csv(prices / "mine.csv", index=False)
+    assert train(tmp_path, "resume=run", "steps=20").returncode == 0
+
+
+def test_its_own_settings_may_be_repeated_and_no_others_given(runs: Path, tmp_path: Path) -> None:
+    before = contents(runs / "whole")
+    for arguments, key in (
+        (["hydra.run.dir=whole", "seed=5"], "whole holds a run already"),
+        (["resume=whole", "seed=5"], "seed is 5, and in the run to resume 0; allowed: its own"),
+        (["resume=whole", "model=gru"], "model is gru, and in the run to resume lstm; allowed"),
+        (["resume=whole", "steps=40"], "steps is 40; allowed: at least 60"),
+    ):
+        refused = train(runs, *arguments)
+        assert refused.returncode == 2
+        assert key in refused.stderr
+    assert contents(runs / "whole") == before
+    shutil.copytree(runs / "short", tmp_path / "run")
+    own = (*SMALL, "model=lstm", "seed=0", "steps=21", "checkpoint_every=7", "threads=1")
+    assert train(tmp_path, "resume=run", *own).returncode == 0
+    assert checkpoint.load(tmp_path / "run")["facts"]["machine"]["checkpoint_every"] == 7
+
+
+def test_a_run_of_another_device_resumes_on_the_processor(runs: Path, tmp_path: Path) -> None:
+    """device is the machine's part: a run that was stopped on cuda resumes with device=cpu."""
+    shutil.copytree(runs / "short", tmp_path / "run")
+    packed = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    packed["facts"]["machine"]["device"] = "cuda"
+    torch.save(packed, tmp_path / "run/checkpoint.pt")
+    if not torch.cuda.is_available():
+        assert "device is 'cuda', which is not here" in train(tmp_path, "resume=run").stderr
+    assert train(tmp_path, "resume=run", "steps=40", "device=cpu").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes into read-only folders too")
+def test_a_read_only_folder_is_one_line(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "short", tmp_path / "run")
+    (tmp_path / "run").chmod(0o500)
+    done = train(tmp_path, "resume=run", "steps=60")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
