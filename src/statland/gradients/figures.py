@@ -18,7 +18,7 @@ from statland.gradients.probe import WEIGHTS, Probed, leading, profiles_of
 from statland.gradients.reach import Profile, reach_days
 
 BEFORE, AFTER, THEORY, ANSWER, ADDED = "#999999", "#0072B2", "#D55E00", "#009E73", "#882255"
-PARTS = tuple(colour for colour in COLOURS if colour not in (AFTER, THEORY, ANSWER, ADDED))
+PARTS = tuple(colour for colour in COLOURS[::-1] if colour not in (AFTER, THEORY, ANSWER, ADDED))
 # Small in inches, so that the letters are large in a thumbnail.
 WIDTH, HEIGHT, DPI, LETTERS = 4.2, 4.0, 150, 50
 
