@@ -89,7 +89,7 @@ def heatmap_figure(
     relative = (medians - medians[:, :1]).nan_to_num(nan=torch.nan, posinf=2 * DECADES)
     relative = relative.where(medians.isfinite(), torch.nan).T  # (lags, steps)
     scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -DECADES, "vmax": DECADES}
-    image = axes.imshow(relative, **CELLS, **scale)
+    image = axes.imshow(relative.numpy(), **CELLS, **scale)
     grey = _greys(axes, medians)
     reach = [np.nan if (days := reach_days(m)[0]) is None else days for m in medians]
     edges = np.arange(len(steps) + 1) - 0.5
