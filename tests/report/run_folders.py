@@ -5,9 +5,12 @@ from typing import Any
 
 from statland.records.recorder import write_summary
 
+CHOICES = {"model/init": "default", "data": "recall", "optimizer": "adam"}
+FLOW = {"decay_per_day": -0.1, "first_to_last": -1.0, "reach_inputs_is_bounded": True}
+
 
 def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: Any) -> None:
-    """A run folder as a run leaves it, with the numbers given."""
+    """A run folder as a run leaves it; `other` holds entries of summary.json, and some numbers."""
     folder.mkdir(parents=True)
     curve = other.pop("curve", {0: 0.5, 50: mse, 100: mse})
     rows = [f"{step},loss/validation,{value}" for step, value in curve.items()]
@@ -16,29 +19,16 @@ def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: An
     flow = [f"{step},x,{lag},{-0.1 * lag},0,0,4,0" for step in (0, 100) for lag in range(days)]
     (folder / "gradient_flow.csv").write_text("\n".join(["step,quantity,lag", *flow]) + "\n")
     sizes = {"batch_size": other.pop("batch_size")} if "batch_size" in other else {}
-    gradient = {"decay_per_day": -0.1, "first_to_last": -1.0, "reach_inputs_is_bounded": True}
-    summary = {
-        "status": "completed",
-        "steps": 100,
-        "seconds": 3.0,
-        "choices": {"model": model, "model/init": "default", "data": "recall", "optimizer": "adam"},
-        "config": {
-            "seed": seed,
-            "steps": 100,
-            "sweep": "s",
-            "published": other.pop("published", {}),
-            "model": {"_target_": "x", "hidden_size": 32, "init": {"gain": days * 2}},
-            "data": {"max_days": days, "min_days": days, "path": None} | sizes,
-        },
-        "validation": {"mse": mse, "mae": 0.1, "skill": 1 - mse / 0.25},
-        "baselines": {"constant": 0.25, "persistence": 0.5},
-        "span": days - 1,
-        "parameters": 64,
-        "gradient": {
-            "before": gradient | {"reach_inputs_days": other.pop("reach", 5), "lyapunov": [-0.2]},
-            "after": gradient | {"reach_inputs_days": 3, "lyapunov": [-0.3]},
-        },
-    }
+    size = other.pop("hidden_size", 32)
+    reach = {"reach_inputs_days": other.pop("reach", 5), "lyapunov": [-0.2]}
+    config = {"seed": seed, "steps": 100, "sweep": "s", "published": other.pop("published", {})}
+    config["model"] = {"_target_": "x", "hidden_size": size, "init": {"gain": days * 2}}
+    config["data"] = {"max_days": days, "min_days": days, "path": other.pop("path", None)} | sizes
+    summary = {"status": "completed", "steps": 100, "seconds": 3.0, "config": config}
+    summary |= {"choices": CHOICES | {"model": model}, "span": days - 1, "parameters": 64}
+    summary["validation"] = {"mse": mse, "mae": 0.1, "skill": 1 - mse / 0.25}
+    summary["baselines"] = {"constant": 0.25, "persistence": 0.5}
+    summary["gradient"] = {"before": FLOW | reach, "after": FLOW | {"reach_inputs_days": 3}}
     write_summary(folder, summary | other)
 
 
@@ -50,9 +40,9 @@ LOSSES = {
 }
 
 
-def made_all(folder: Path) -> Path:
+def made_all(folder: Path, **other: Any) -> Path:
     """A run of each model, age and seed of LOSSES."""
     for (model, days), losses in LOSSES.items():
         for seed, mse in enumerate(losses):
-            made(folder / f"{model}-{days}-{seed}", model, days, seed, mse)
+            made(folder / f"{model}-{days}-{seed}", model, days, seed, mse, **other)
     return folder

@@ -1,6 +1,5 @@
 """Runs, their settings as columns, and which of them belong together."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,14 +7,13 @@ import pandas as pd
 import pytest
 from run_folders import LOSSES, made, made_all
 
-from statland.records.recorder import write_summary
 from statland.report import load
 from statland.report.comparison import compare
 from statland.report.groups import constants, group, label, varying
 from statland.settings import SettingError
 
 
-def test_one_row_a_run_with_its_settings_as_columns(tmp_path: Path) -> None:
+def test_one_row_per_run_with_its_settings_as_columns(tmp_path: Path) -> None:
     runs = load(made_all(tmp_path))
     assert len(runs) == 12
     assert runs.attrs["skipped"] == []
@@ -31,19 +29,15 @@ def test_one_row_a_run_with_its_settings_as_columns(tmp_path: Path) -> None:
     assert load(*(tmp_path.iterdir())).equals(runs)
 
 
-def test_only_settings_that_distinguish_runs_are_columns(tmp_path: Path) -> None:
+def test_the_settings_that_distinguish_runs_are_columns_and_markets(tmp_path: Path) -> None:
     runs = load(made_all(tmp_path))
     # min_days and init.gain follow from max_days.
     assert varying(runs) == ["model", "data.max_days"]
     same = constants(runs)
     assert same["model.hidden_size"] == 32
     assert same["data"] == "recall"
-    assert "seed" not in same
-    assert "model" not in same
-
-
-def test_contestants_are_compared_within_a_market(tmp_path: Path) -> None:
-    runs = group(load(made_all(tmp_path))).runs
+    assert not {"seed", "model"} & set(same)
+    runs = group(runs).runs
     assert set(runs["market"]) == {"max_days=10", "max_days=50"}
     assert set(runs["contestant"]) == {"rnn", "lstm"}
     assert runs["counts"].all()
@@ -65,8 +59,7 @@ def test_by_chooses_the_rows_and_pools_the_rest(tmp_path: Path) -> None:
         for (model, days), losses in LOSSES.items():
             for seed, mse in enumerate(losses):
                 folder = tmp_path / f"{model}{days}{seed}{size}"
-                made(folder, model, days, seed, mse * size)
-                set_key(folder, "model", "hidden_size", size)
+                made(folder, model, days, seed, mse * size, hidden_size=size)
     runs = load(tmp_path)
     assert compare(runs).groups.rows == ["model", "data.max_days", "model.hidden_size"]
     comparison = compare(runs, by=["model"])
@@ -80,13 +73,6 @@ def test_by_chooses_the_rows_and_pools_the_rest(tmp_path: Path) -> None:
     assert hard.startswith("max_days=50: nothing")
 
 
-def set_key(folder: Path, group_name: str, key: str, value: object) -> None:
-    """Change one setting of a run folder."""
-    summary = json.loads((folder / "summary.json").read_text())
-    summary["config"][group_name][key] = value
-    write_summary(folder, summary)
-
-
 def test_where_chooses_the_runs(tmp_path: Path) -> None:
     runs = load(made_all(tmp_path))
     chosen = group(runs, where=["data.max_days=50", "model=rnn"]).runs
@@ -98,44 +84,28 @@ def test_where_chooses_the_runs(tmp_path: Path) -> None:
     assert len(group(runs, where=["data.path=null"]).runs) == 12
 
 
-@pytest.mark.parametrize(
-    ("by", "where", "message"),
-    [
+def test_an_unknown_key_or_value_is_refused_in_one_line(tmp_path: Path) -> None:
+    runs = load(made_all(tmp_path))
+    for by, where, message in (
         (["modle"], [], "--by is 'modle'; allowed: model, data, .*; did you mean model\\?"),
         (["run"], [], "--by is 'run'; allowed: .*"),
         ([], ["days=3"], "--where is 'days'; allowed: model, .*, seed"),
         ([], ["model"], "--where is 'model'; allowed: KEY=VALUE"),
         ([], ["model=gru"], "model is 'gru'; allowed: lstm, rnn"),
         ([], ["data.max_days=7"], "data.max_days is '7'; allowed: 10, 50"),
-    ],
-)
-def test_an_unknown_key_or_value_is_refused_in_one_line(
-    by: list[str], where: list[str], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(SettingError) as refused:
-        compare(load(made_all(tmp_path)), by, where)
-    assert re.fullmatch(message, str(refused.value))
+    ):
+        with pytest.raises(SettingError) as refused:
+            compare(runs, by, where)
+        assert re.fullmatch(message, str(refused.value))
 
 
-def test_a_setting_without_a_value_is_not_named() -> None:
-    row = {
-        "model": "lstm",
-        "data.path": None,
-        "model.init.gain": float("nan"),
-        "data.max_days": 5.0,
-    }
+def test_a_setting_without_a_value_is_not_named(tmp_path: Path) -> None:
+    row = {"model": "lstm", "data.path": None, "init.gain": float("nan"), "data.max_days": 5.0}
     assert label(row, "all") == "lstm max_days=5"
-    assert label({"data.path": None}, "all") == "no data.path"
     assert label({}, "all") == "all"
-
-
-def test_markets_of_which_one_has_no_path_are_apart(tmp_path: Path) -> None:
-    for seed in range(2):
-        for model in ("a", "b"):
-            for path in (None, "/prices"):
-                folder = tmp_path / f"{model}{seed}{path is None}"
-                made(folder, model, 10, seed, 0.1)
-                set_key(folder, "data", "path", path)
+    for model in ("a", "b"):
+        for path in (None, "/prices"):
+            made(tmp_path / f"{model}{path is None}", model, 10, 0, 0.1, path=path)
     comparison = compare(load(tmp_path))
     names = [verdict.sentence.split(":")[0] for verdict in comparison.verdicts]
     assert sorted(names) == ["no data.path", "path=/prices"]

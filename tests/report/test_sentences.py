@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ran
 from run_folders import made
 from scipy import stats
 
@@ -15,196 +14,129 @@ from statland.report import load
 from statland.report.comparison import compare
 
 LSTM, RNN, GRU = [0.001, 0.002, 0.003], [0.020, 0.022, 0.024], [0.10, 0.13, 0.12]
+ZERO, ONE = [0.20, 0.22, 0.21], [0.21, 0.19, 0.20]
+INF, NAN = math.inf, math.nan
 
 
-def runs_of(folder: Path, **losses: list[float]) -> None:
-    """Runs a model, by seed; inf diverged and nan failed."""
+def runs_of(folder: Path, **losses: list[float]) -> pd.DataFrame:
+    """Runs of each model, by seed; inf diverged and nan failed."""
     for model, by_seed in losses.items():
         for seed, mse in enumerate(by_seed):
             status = {"inf": "diverged", "nan": "failed"}.get(str(mse), "completed")
             more: dict[str, Any] = {"baselines": {}} if status == "failed" else {}
             made(folder / f"{model}{seed}", model, 10, seed, mse, status=status, **more)
+    return load(folder)
 
 
-def said(folder: Path, *where: str) -> str:
-    (verdict,) = compare(load(folder), where=where).verdicts
+def sentence_of(runs: pd.DataFrame) -> str:
+    (verdict,) = compare(runs).verdicts
     assert "nan" not in verdict.sentence
-    return verdict.sentence
+    return verdict.sentence.removeprefix("all runs: ")
 
 
 def test_a_winner_is_named_with_its_lead_interval_and_seeds(tmp_path: Path) -> None:
-    runs_of(tmp_path, rnn=RNN, lstm=LSTM, gru=GRU)
+    runs = runs_of(tmp_path, rnn=RNN, lstm=LSTM, gru=GRU)
     interval = stats.ttest_rel(RNN, LSTM).confidence_interval(0.95)
     # Of the two tests the one with the larger p.
     nearest, lead = max(
-        (
-            stats.ttest_rel(losses, LSTM).pvalue,
-            f"lstm leads {name} by {np.mean(losses) - 0.002:.3g}",
-        )
+        (stats.ttest_rel(losses, LSTM).pvalue, f"{name} by {np.mean(losses) - 0.002:.3g}")
         for name, losses in (("rnn", RNN), ("gru", GRU))
     )
     assert nearest < 0.05
-    assert said(tmp_path).startswith(f"all runs: lstm wins: {lead} (95% interval ")
-    assert said(tmp_path).endswith(
+    assert sentence_of(runs).startswith(f"lstm wins: lstm leads {lead} (95% interval ")
+    assert sentence_of(runs).endswith(
         " over 3 seeds, and it beats the best baseline, constant at 0.25"
     )
-    (verdict,) = compare(load(tmp_path)).verdicts
+    (verdict,) = compare(runs).verdicts
+    assert verdict.tests["against"].tolist() == ["gru", "rnn", "baseline constant"]
     row = verdict.tests.set_index("against").loc["rnn"]
     np.testing.assert_allclose(row[["lead", "low", "high"]].tolist(), [0.02, *interval])
     assert row["p"] == pytest.approx(stats.ttest_rel(RNN, LSTM).pvalue)
     assert row["seeds"] == 3
 
 
-def test_where_the_leads_overlap_nothing_separates(tmp_path: Path) -> None:
-    runs_of(tmp_path, rnn=[0.20, 0.22, 0.21], lstm=[0.21, 0.19, 0.20], gru=[0.24, 0.245, 0.243])
-    interval = stats.ttest_rel([0.20, 0.22, 0.21], [0.21, 0.19, 0.20]).confidence_interval(0.95)
-    low, high = (f"{value:.3g}" for value in interval)
-    assert said(tmp_path) == (
-        f"all runs: nothing separates lstm from rnn (lstm leads rnn by 0.01 "
-        f"(95% interval {low} to {high}) over 3 seeds)"
-    )
+@pytest.mark.parametrize(
+    ("losses", "sentence"),
+    [
+        (
+            {"a": ZERO, "b": ONE, "c": [0.24, 0.245, 0.243]},  # from c it is separated
+            "nothing separates b from a (b leads a by 0.01 "
+            "(95% interval -0.0397 to 0.0597) over 3 seeds)",
+        ),
+        ({"a": LSTM, "b": LSTM}, "nothing separates a from b (a and b are equal over 3 seeds)"),
+        (
+            {"a": LSTM[:2], "b": RNN[:2]},
+            "no verdict: three seeds are needed, and no two contestants share so many",
+        ),
+        (  # c has failed and has no baselines; those of the others count
+            {"c": [NAN] * 3, "a": [0.26, 0.261, 0.262], "b": [0.36, 0.362, 0.364]},
+            "nothing beats the best baseline, constant at 0.25 (a trails the baseline constant by "
+            "0.011 (95% interval 0.00852 to 0.0135) over 3 seeds); "
+            "left out, with fewer than three seeds shared with a: c",
+        ),
+        (
+            {"a": [0.001, INF, 0.0011, 0.001], "b": [0.1, 0.11, 0.12, 0.13]},
+            "nothing separates b from a (b trails a by 0.116 (95% interval 0.0777 to 0.154) over "
+            "3 seeds); a diverged on 1 of 4 seeds and cannot win",
+        ),
+        (
+            {"a": [INF] * 3, "b": [0.1, 0.1, 0.1]},
+            "b wins: b leads the baseline constant by 0.15 (95% interval 0.15 to 0.15) over "
+            "3 seeds, and it beats the best baseline, constant at 0.25; "
+            "a diverged on 3 of 3 seeds and cannot win",
+        ),
+        (
+            {"a": [INF] * 2, "b": [INF]},
+            "no verdict: every contestant diverged; a diverged on 2 of 2 seeds and cannot win; "
+            "b diverged on 1 of 1 seed and cannot win",
+        ),
+        (  # b's best runs are on seeds that a lacks
+            {"a": [0.10, 0.101, 0.102], "b": [0.13, 0.131, 0.133, 1e-5, 1e-5], "c": [0.2]},
+            "a wins: a leads b by 0.0303 (95% interval 0.0289 to 0.0318) over 3 seeds, and it "
+            "beats the best baseline, constant at 0.25; "
+            "left out, with fewer than three seeds shared with a: c",
+        ),
+    ],
+)
+def test_the_sentence_tells_the_outcome(
+    losses: dict[str, list[float]], sentence: str, tmp_path: Path
+) -> None:
+    assert sentence_of(runs_of(tmp_path, **losses)) == sentence
 
 
 def test_the_difference_is_paired_by_seed(tmp_path: Path) -> None:
     """Seeds that differ much more than the models do not hide a steady lead."""
     a, b = [0.02, 0.10, 0.18], [0.03, 0.111, 0.192]
     assert stats.ttest_ind(a, b).pvalue > 0.5
-    runs_of(tmp_path, a=a, b=b)
+    runs = runs_of(tmp_path, a=a, b=b)
     # Against a baseline that does not go up and down with them three seeds are too few.
-    assert "nothing is shown to beat the best baseline, constant at 0.25" in said(tmp_path)
-    assert "nothing separates" not in said(tmp_path)
-    far = said_with(tmp_path, {"constant": 0.9, "persistence": 0.9})
-    assert far.startswith("all runs: a wins: a leads b by 0.011 ")
-
-
-def said_with(folder: Path, baselines: dict[str, float]) -> str:
-    """The sentence, were these the baselines of every run."""
-    runs = load(folder)
-    for name, mse in baselines.items():
-        runs[f"baseline/{name}"] = mse
-    (verdict,) = compare(runs).verdicts
-    return verdict.sentence
-
-
-def test_one_seed_names_no_winner(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=[0.01], b=[0.2])
-    assert said(tmp_path) == (
-        "all runs: no verdict: one seed names no winner, two are needed "
-        "(a leads b by 0.19 over 1 seed)"
-    )
-
-
-def test_seeds_that_not_all_have_are_left_out(tmp_path: Path) -> None:
-    """Ranks and leads come from the same seeds: b's best run is one that a lacks."""
-    runs_of(tmp_path, a=[0.10, 0.11, 0.12], b=[0.13, 0.141, 0.149, 1e-5, 1e-5])
-    assert "a leads b by 0.03 " in said(tmp_path)
-    assert "over the 3 of 5 seeds that all have" in said(tmp_path)
-    made(tmp_path / "c", "c", 10, 4, 0.2)
-    assert said(tmp_path) == "all runs: no verdict: the contestants share no seed; two are needed"
-
-
-def test_the_best_baseline_is_paired_by_seed_and_from_any_run(tmp_path: Path) -> None:
-    """The baseline moves with the models, so that a small steady lead over it is shown."""
-    baseline = [0.2, 0.24, 0.28]
-    for model, lead in (("a", [0.01, 0.0101, 0.0102]), ("b", [0.004, 0.0041, 0.0043])):
-        for seed, (of, by) in enumerate(zip(baseline, lead, strict=True)):
-            known = {"zero": of, "constant": 0.5} if model == "a" else {}
-            made(tmp_path / f"{model}{seed}", model, 10, seed, of - by, baselines=known)
-    assert stats.ttest_ind(baseline, np.array(baseline) - 0.01).pvalue > 0.5
-    assert "a wins" in said(tmp_path)
-    assert "the best baseline, zero at 0.24" in said(tmp_path)
-
-
-def test_where_no_model_beats_the_baseline_nothing_wins(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=[0.26, 0.261, 0.262], b=[0.36, 0.362, 0.364])
-    sentence = said(tmp_path)
-    assert sentence.startswith(
-        "all runs: nothing beats the best baseline, constant at 0.25 (a trails the baseline "
-        "constant by 0.011 (95% interval 0.00852 to 0.0135) over 3 seeds)"
-    )
-    assert "nothing separates" not in sentence  # b is worse, all the same
-
-
-def test_a_run_that_failed_first_does_not_open_the_gate(tmp_path: Path) -> None:
-    """It has no baselines; those of the others count."""
-    runs_of(tmp_path, a=[math.nan] * 3, b=[0.26, 0.261, 0.262], c=[0.36, 0.362, 0.364])
-    assert "nothing beats the best baseline" in said(tmp_path)
-    assert "not compared, for no run of it ended: a" in said(tmp_path)
-
-
-def test_an_exact_or_unknown_baseline_withholds_the_win(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=LSTM, b=RNN)
-    exact = said_with(tmp_path, {"ar2": 1e-30})
-    assert exact.startswith("all runs: nothing can win: a baseline, ar2, is exact (a leads b by")
-    unknown = said_with(tmp_path, {"constant": math.nan, "persistence": math.nan})
-    assert unknown.startswith("all runs: no verdict: no baseline is known on every seed")
-
-
-def test_who_diverged_cannot_win_and_it_is_said(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=[0.001, math.inf, 0.0011], b=RNN)
-    assert "a diverged on 1 of 3 seeds and cannot win" in said(tmp_path)
-    assert "wins" not in said(tmp_path)
-    for seed in (0, 2):
-        made(tmp_path / f"again{seed}", "a", 10, seed, math.inf, status="diverged")
-    assert "wins" not in said(tmp_path)  # what was completed counts, older though it is
-
-
-def test_who_always_diverged_is_beaten(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=[math.inf] * 3, b=RNN)
-    assert said(tmp_path).startswith("all runs: b wins: b leads the baseline constant by 0.228")
-    assert said(tmp_path).endswith("a diverged on 3 of 3 seeds and cannot win")
-
-
-def test_all_diverged_is_said(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=[math.inf] * 2, b=[math.inf] * 2)
-    assert said(tmp_path) == (
-        "all runs: no verdict: every contestant diverged; "
-        "a diverged on 2 of 2 seeds and cannot win; b diverged on 2 of 2 seeds and cannot win"
-    )
-
-
-def test_equal_losses_are_said_to_be_equal(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=LSTM, b=LSTM)
-    assert said(tmp_path) == "all runs: nothing separates a from b (a and b are equal over 3 seeds)"
-
-
-def test_a_completed_run_without_a_finite_loss_cannot_win(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=[0.001, 0.0012], b=[0.1, 0.12])
-    made(tmp_path / "a2", "a", 10, 2, math.nan)
-    made(tmp_path / "b2", "b", 10, 2, 0.11)
-    assert "a diverged on 1 of 3 seeds and cannot win" in said(tmp_path)
-
-
-def test_two_seeds_do_not_show_that_one_never_solves_it(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=[0.001, 0.0012], b=[0.2, 0.201])
-    assert said(tmp_path).startswith("all runs: nothing separates a from b (a leads b by 0.199")
-    assert said(tmp_path).endswith("two seeds cannot show that b never solves it")
+    assert "nothing is shown to beat the best baseline, constant at 0.25" in sentence_of(runs)
+    assert "nothing separates" not in sentence_of(runs)
+    moves = runs.assign(**{"baseline/zero": runs["seed"].map(dict(enumerate(b)))})
+    moves.loc[moves["model"] == "b", "baseline/zero"] = NAN  # any run on a seed gives it
+    assert sentence_of(moves).startswith("a wins: a leads b by 0.011 ")
+    assert sentence_of(moves).endswith("the best baseline, zero at 0.111")
+    exact = runs.assign(**{"baseline/ar2": 1e-30})
+    assert sentence_of(exact).startswith("nothing can win: a baseline, ar2, is exact (a leads b")
+    unknown = runs.assign(**{"baseline/constant": NAN, "baseline/persistence": NAN})
+    assert sentence_of(unknown).startswith("no verdict: no baseline is known on every seed")
 
 
 def test_the_newest_completed_repeat_counts_and_only_it(tmp_path: Path) -> None:
-    runs_of(tmp_path, a=LSTM, b=RNN)
-    first = said(tmp_path)
-    runs = load(tmp_path)
+    """Whatever the runs that were not completed, or that completed without a finite loss."""
+    runs = runs_of(tmp_path, a=LSTM, b=RNN)
     older = runs.assign(validation=runs["validation"] * 7, ended=runs["ended"] - 60)
     unended = runs.assign(validation=0.0, status="interrupted", ended=runs["ended"] + 60)
-    unended = pd.concat([unended, unended.assign(status="unfinished", ended=math.nan)])
+    unended = pd.concat([unended, unended.assign(status="unfinished", ended=NAN)])
     diverged = runs.assign(status="diverged", ended=runs["ended"] + 60)
     together = pd.concat([runs, older, unended, diverged], ignore_index=True)
+    assert sentence_of(together) == sentence_of(runs)
     comparison = compare(together)
-    assert [verdict.sentence for verdict in comparison.verdicts] == [first]
     left_out = next(fact for fact in comparison.facts if fact.startswith("left out: "))
     for count in ("12 repeats", "6 interrupted", "6 unfinished"):
         assert count in left_out
     assert comparison.summary["n"].tolist() == [3, 3]
     assert comparison.summary["validation"].tolist() == [np.mean(LSTM), np.mean(RNN)]
-    assert "6 interrupted" not in comparison.summary["status"][0]
     assert "3 interrupted" in comparison.summary["status"][0]
-
-
-def test_on_garch_nothing_wins(tmp_path: Path) -> None:
-    """Nothing can be learnt there. A model that cannot be built with an init comes first."""
-    for model in ("rnn_cell", "lstm"):
-        for seed in (0, 1):
-            name = tmp_path / f"{model}{seed}"
-            ran(name, f"model={model}", "data=garch", f"seed={seed}", "steps=20", "data.max_days=9")
-    assert "wins" not in said(tmp_path)
+    lost = runs.assign(validation=runs["validation"].where(runs["run"] != "a1", NAN))
+    assert "a diverged on 1 of 3 seeds and cannot win" in sentence_of(lost)

@@ -24,7 +24,7 @@ def drawn(noise: str, rng: np.random.Generator, seeds: int, models: int) -> np.n
     return np.where(solved, 0.002, 0.2) * np.exp(0.1 * rng.standard_normal(shape))
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("models", [2, 6])
 @pytest.mark.parametrize(
     "noise",
@@ -51,31 +51,32 @@ def test_a_lead_of_three_deviations_is_found(common: float) -> None:
     assert (judge(losses, np.full((DRAWS, 5), 10.0)).winner == 1).mean() >= 0.95
 
 
-def test_diverging_by_chance_makes_no_winner() -> None:
-    rng = np.random.default_rng(0)
-    for seeds in (2, 3, 5):
-        for chance in (0.1, 0.3, 0.5):
-            losses = drawn("normal", rng, seeds, 2)
-            losses[rng.random(losses.shape) < chance] = np.inf
-            assert (judge(losses, np.full((DRAWS, seeds), 1.0)).winner >= 0).mean() <= 0.06
+@pytest.mark.parametrize(
+    ("seeds", "chance", "missing"), [(3, 0.3, np.inf), (3, 0.5, np.inf), (5, 0.3, np.nan)]
+)
+def test_missing_by_chance_makes_no_winner(seeds: int, chance: float, missing: float) -> None:
+    """Of equal models, whether a run diverged (inf) or was never made (nan)."""
+    rng = np.random.default_rng(seeds)
+    losses = drawn("normal", rng, seeds, 2)[:1000]
+    losses[rng.random(losses.shape) < chance] = missing
+    assert (judge(losses, np.full((1000, seeds), 1.0)).winner >= 0).mean() <= 0.06
 
 
 def test_lead_interval_and_p_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
-    for seeds in (2, 3, 5, 10):
+    for seeds in (3, 5, 10):
         losses = rng.standard_normal((seeds, 3))
         baseline = losses.mean(1) + rng.standard_normal(seeds)
         verdict = judge(losses, baseline)
         leader = int(np.argmin(losses.mean(0)))
         assert verdict.leader == leader
         for place, rival in enumerate([*losses.T, baseline]):
-            if place == leader:
-                continue
-            oracle = stats.ttest_rel(rival, losses[:, leader])
-            interval = oracle.confidence_interval(0.95)
-            measured = [field[place] for field in verdict.tests]
-            expected = [(rival - losses[:, leader]).mean(), *interval, oracle.pvalue, seeds]
-            np.testing.assert_allclose(measured, expected)
+            if place != leader:
+                oracle = stats.ttest_rel(rival, losses[:, leader])
+                interval = oracle.confidence_interval(0.95)
+                measured = [field[place] for field in verdict.tests]
+                expected = [(rival - losses[:, leader]).mean(), *interval, oracle.pvalue, seeds]
+                np.testing.assert_allclose(measured, expected)
 
 
 def test_the_winner_leads_every_other_and_the_baseline() -> None:
@@ -102,10 +103,10 @@ def test_an_exact_or_unknown_baseline_cannot_be_beaten() -> None:
 
 def test_equal_differences_have_no_spread() -> None:
     """t is taken at its limit: nothing where all are 0, and certainty where they are not."""
-    none, steady = paired(np.zeros(3)), paired(np.full(3, 0.25))
+    none, steady = (paired(np.full((3, 1), lead), np.zeros((3, 1))) for lead in (0.0, 0.25))
     assert (none.lead, none.low, none.high, none.p) == (0, 0, 0, 1)
     assert (steady.lead, steady.low, steady.high, steady.p) == (0.25, 0.25, 0.25, 0)
-    nearly = paired(0.25 + np.array([1e-9, 0, -1e-9]))
+    nearly = paired(0.25 + np.array([[1e-9], [0], [-1e-9]]), np.zeros((3, 1)))
     assert nearly.p < 1e-12  # which is where the limit comes from
     same = np.repeat([[0.1], [0.2], [0.3]], 2, axis=1)
     assert judge(same, np.full(3, 1.0)).winner == -1
@@ -115,16 +116,29 @@ def test_a_lead_of_the_size_of_rounding_is_none() -> None:
     """Though it is the same on every seed."""
     losses = np.array([0.1, 0.2, 0.3, 0.4])
     for lead, winner in ((1e-7, -1), (1e-4, 0)):
-        pair = np.stack([losses, losses * (1 + lead)], 1)
-        assert judge(pair, np.full(4, 2.0)).tests.p[1] < 0.05
-        assert judge(pair, np.full(4, 2.0)).winner == winner
+        verdict = judge(np.stack([losses, losses * (1 + lead)], 1), np.full(4, 2.0))
+        assert verdict.tests.p[1] < 0.05
+        assert verdict.winner == winner
 
 
-def test_one_seed_has_a_lead_and_no_test() -> None:
-    verdict = judge([[0.1, 0.2]], [1.0])
-    assert verdict.winner == -1
-    assert verdict.tests.lead[1] == pytest.approx(0.1)
-    assert np.isnan([verdict.tests.low[1], verdict.tests.high[1], verdict.tests.p[1]]).all()
+def test_fewer_than_three_seeds_name_no_winner() -> None:
+    losses = np.array([[0.001, 0.25], [0.0011, 0.251], [0.0012, 0.2505]])
+    assert judge(losses, np.full(3, 0.26)).winner == 0
+    for seeds in (0, 1, 2):
+        verdict = judge(losses[:seeds], np.full(seeds, 0.26))
+        assert (verdict.leader, verdict.winner) == (-1, -1)
+
+
+def test_rivals_are_compared_on_the_seeds_that_they_share_with_the_leader() -> None:
+    """b's best runs are ones that a lacks; c, with one seed, undoes no verdict."""
+    a = [0.10, 0.11, 0.12, np.nan, np.nan]
+    b = [0.13, 0.141, 0.149, 1e-5, 1e-5]
+    c = [np.nan, np.nan, np.nan, np.nan, 0.2]
+    verdict = judge(np.stack([a, b, c], 1), np.full(5, 0.5))
+    assert (verdict.leader, verdict.winner) == (0, 0)
+    assert verdict.tests.seeds.tolist()[1:] == [3, 0, 3]
+    assert verdict.tests.lead[1] == pytest.approx(0.03)
+    assert verdict.left_out.tolist() == [False, False, True]
 
 
 def test_who_diverged_cannot_win() -> None:
@@ -134,22 +148,10 @@ def test_who_diverged_cannot_win() -> None:
     assert verdict.winner == -1  # for it trails on the seeds that both have
     assert verdict.diverged.tolist() == [1, 0]
     assert verdict.tests.lead[0] == pytest.approx(np.mean([-0.09, -0.109, -0.118]))
-    assert judge(np.stack([a, b], 1), np.full(4, 0.13)).winner == -1
-    worse = [0.3, 0.32, np.nan, 0.31]
+    worse = [0.3, 0.32, np.inf, 0.31]
     assert judge(np.stack([worse, b], 1), np.full(4, 1.0)).winner == 1
+    seldom = [0.3, np.inf, np.inf, 0.31]
+    assert judge(np.stack([seldom, b], 1), np.full(4, 1.0)).winner == -1
     gone = np.full(4, np.inf)
     assert judge(np.stack([gone, b], 1), np.full(4, 1.0)).winner == 1
-    assert judge(np.stack([gone, gone], 1), np.full(4, 1.0)).winner == -1
-
-
-def test_solved_or_not_takes_three_seeds() -> None:
-    """On two, equal models that solve every other time differ so in one comparison of eight."""
-    losses = np.array([[0.001, 0.25], [0.0011, 0.251], [0.0012, 0.2505]])
-    baseline = np.full(3, 0.26)
-    assert judge(losses, baseline).winner == 0
-    two = judge(losses[:2], baseline[:2])
-    assert two.tests.p[1] < 0.05
-    assert two.winner == -1
-    assert two.too_few.tolist() == [False, True]
-    both = np.array([[0.001, 0.002], [0.0011, 0.0021005]])  # both solve it: t alone decides
-    assert judge(both, baseline[:2]).winner == 0
+    assert judge(np.stack([gone, gone], 1), np.full(4, 1.0)).leader == -1

@@ -18,7 +18,7 @@ from statland.gradients.probe import WEIGHTS, Probed, leading, profiles_of
 from statland.gradients.reach import Profile, reach_days
 
 BEFORE, AFTER, THEORY, ANSWER, ADDED = "#999999", "#0072B2", "#D55E00", "#009E73", "#882255"
-PARTS = tuple(colour for colour in COLOURS if colour not in (AFTER, THEORY, ANSWER, ADDED))
+PARTS = tuple(colour for colour in COLOURS[::-1] if colour not in (AFTER, THEORY, ANSWER, ADDED))
 # Small in inches, so that the letters are large in a thumbnail.
 WIDTH, HEIGHT, DPI, LETTERS = 4.2, 4.0, 150, 50
 
@@ -89,7 +89,7 @@ def heatmap_figure(
     relative = (medians - medians[:, :1]).nan_to_num(nan=torch.nan, posinf=2 * DECADES)
     relative = relative.where(medians.isfinite(), torch.nan).T  # (lags, steps)
     scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -DECADES, "vmax": DECADES}
-    image = axes.imshow(relative, **CELLS, **scale)
+    image = axes.imshow(relative.numpy(), **CELLS, **scale)
     grey = _greys(axes, medians)
     reach = [np.nan if (days := reach_days(m)[0]) is None else days for m in medians]
     edges = np.arange(len(steps) + 1) - 0.5

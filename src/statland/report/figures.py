@@ -215,8 +215,8 @@ def _whiskers(values: np.ndarray) -> tuple[float, float]:
         return -1.0, 0.0
     lower, upper = np.quantile(seen, [0.25, 0.75])
     reach = 1.5 * (upper - lower)
-    low = max(seen.min(), lower - reach)
-    return low, max(low + 0.1, min(seen.max(), upper + reach))
+    low, high = seen[seen >= lower - reach].min(), seen[seen <= upper + reach].max()
+    return low, max(low + 0.1, high)
 
 
 def _scale_days(axes: Axes, which: str, fewest: float, top: float) -> None:

@@ -82,10 +82,11 @@ def judge(losses: ArrayLike, baseline: ArrayLike) -> Verdict:
     leader = _leader(losses, shared, diverged)
     own = np.take_along_axis(losses, leader[..., None, None], -1)
     tests = paired(np.concatenate([losses, baseline[..., None]], -1), own)
-    size = np.where(np.isfinite(own), own, 0.0).mean(-2)  # of the leader's loss
+    known = np.isfinite(own)
+    size = np.where(known, own, 0.0).sum(-2) / known.sum(-2).clip(min=1)  # of the leader's loss
     beaten = (tests.lead > RESOLUTION * size) & (tests.p < LEVEL) & (tests.seeds >= SEEDS)
     beaten[..., :-1] |= diverged == has_run.sum(-2)
-    beaten[..., -1] &= baseline.mean(-1) >= EXACT
+    beaten[..., -1] &= baseline.sum(-1) >= EXACT * baseline.shape[-1]
     left_out = np.take_along_axis(shared, leader[..., None, None], -2)[..., 0, :] < SEEDS
     excused = left_out | (np.arange(losses.shape[-1]) == leader[..., None])
     wins = (beaten[..., :-1] | excused).all(-1) & beaten[..., -1] & (leader >= 0)
