@@ -84,7 +84,7 @@ OF_OURS = {
     "which model LSTM does not have; allowed: default, chrono, forget_bias, orthogonal",
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
     "optimizer.lr=-1": "optimizer.lr is -1; allowed: a finite number at least 0",
-    "+optimizer.betas=[0.9,2]": "optimizer.betas is 2; allowed: a finite number at least 0",
+    "+optimizer.betas=[0.9,2]": "optimizer: Invalid beta parameter at index 1: 2",
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
     "data.max_days=3": "data.max_days 3 is shorter than data.min_days 5",
     "data=recall data.filler=esay": "allowed: easy, hard; did you mean easy?",
