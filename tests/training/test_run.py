@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import INITS, MARKETS, MODELS, OPTIMIZERS, PAIRS, built, composed, ran
 
-from statland.command.resume import stored
 from statland.models.base import RecurrentModel, SequenceModel
+from statland.records import checkpoint
 from statland.records.identity import read_identity
 from statland.settings import SettingError, flatten
 from statland.training import step_log
@@ -332,7 +332,7 @@ def test_what_papers_printed_is_kept_and_changes_no_run(tmp_path: Path) -> None:
     assert read_identity(tmp_path / "plain") == read_identity(tmp_path / "printed")
     summary = json.loads((tmp_path / "printed/summary.json").read_text())
     assert summary["config"]["published"] == {"after": 74000, "LSTM": "solves it"}
-    _, machine = stored(tmp_path / "printed")  # of which a resumed run is made
+    machine = checkpoint.load(tmp_path / "printed")["facts"]["machine"]  # for a resumed run
     assert machine["published"] == summary["config"]["published"]
 
 
