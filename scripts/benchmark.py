@@ -30,7 +30,7 @@ from torch.utils.benchmark import Timer
 
 from statland.batch import Batch
 from statland.gradients.probe import largest_lyapunov_exponents, measure
-from statland.gradients.probe import taught_weights as weight_contributions
+from statland.gradients.probe import weight_contributions as weight_contributions
 from statland.models.base import at_last_day
 from statland.models.linear_recurrence import linear_recurrence
 from statland.records.identity import Identity
