@@ -35,7 +35,8 @@ def files() -> dict[str, Path]:
         parts = path.relative_to(SOURCE).with_suffix("").parts
         found[".".join(part for part in parts if part != "__init__")] = path
     scripts = {f"scripts.{path.stem}": path for path in (ROOT / "scripts").glob("*.py")}
-    return found | scripts
+    plugins = (ROOT / "src/hydra_plugins").glob("*.py")  # ours, counted as command/
+    return found | scripts | {f"command.{path.stem}": path for path in plugins}
 
 
 def imports(path: Path) -> set[str]:
@@ -87,6 +88,11 @@ def test_heavy_packages_stay_where_the_design_puts_them() -> None:
                 package = "tensorboard"
             allowed = ONLY.get(package, {place})
             assert place in allowed or place.split("/")[0] in allowed, f"{name} imports {imported}"
+
+
+def test_one_file_alone_uses_the_inside_of_hydra() -> None:
+    users = [path.name for path in files().values() if "hydra._internal" in path.read_text()]
+    assert users == ["statland_sweeper.py"]
 
 
 def test_fit_imports_no_diagnostic() -> None:

@@ -69,7 +69,7 @@ OF_OURS = {
     "model=lstm model/init=identity": "model/init=identity needs a recurrent matrix without gates, "
     "which model LSTM does not have; allowed: default, chrono, forget_bias, orthogonal",
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
-    "+optimizer.betas=[0.9,2]": "optimizer.betas is 2; allowed: a finite number at least 0",
+    "+optimizer.betas=[0.9,2]": "optimizer: Invalid beta parameter at index 1: 2",
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
 }
 
