@@ -382,7 +382,7 @@ WRONG = {
     "+model.init.gain=1": "model.init.gain is no setting of",
     "+extra=1": "extra is no setting; allowed:",
     "model._target_=os.system": "allowed: statland.models.*, and packages named by trust=",
-    "model._target_=statland.models.rnn.Rnn": "statland.models.rnn.Rnn, which statland.models does not define; did you mean",
+    "model._target_=statland.models.rnn.Rnn": "rnn.Rnn, which statland.models does not define",
     "model/init=chrono": "allowed: default, constant, identity, orthogonal",
     "data.min_days=1": "data.min_days is 1; allowed: a whole number from 2 to",
     "data.max_days=3": "data.max_days 3 is shorter than data.min_days 5",
