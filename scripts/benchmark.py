@@ -38,7 +38,7 @@ from statland.records.recorder import Recorder
 from statland.training.build import Built, build
 from statland.training.config import Settings, check, without_machine
 from statland.training.device import prepare_process
-from statland.training.run import Run
+from statland.training.run import Prepared, Run
 from statland.training.watch import GradientWatch, is_due
 
 ROOT, CPU, QUIET = Path(__file__).parents[1], torch.device("cpu"), Console(quiet=True)
@@ -216,8 +216,8 @@ def recorded_training(scale: float) -> Iterator[Row]:
             if way == "recorded":
                 with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
                     identity = Identity(without_machine(settings), {}, CHOICES)
-                    made = Built(market, model, optimizer)
-                    Run(settings, identity, made, recorder, QUIET, asked=()).train()
+                    made = Prepared(settings, identity, Built(market, model, optimizer))
+                    Run(made, recorder, QUIET).train()
             elif way == "plain Adam":
                 bare(market, model, torch.optim.Adam(model.parameters(), lr=1e-3), 1000)
             else:

@@ -151,21 +151,3 @@ def _described(kind: Any, bounds: Range) -> str:
         return f"a {'whole' if kind is int else 'finite'} number {bounds}".strip()
     names = {type(None): "null", bool: "true or false", str: "a text", list: "[...]", dict: "{...}"}
     return names.get(get_origin(kind) or kind, str(kind))
-
-
-def integer(key: str, value: object, least: int, most: float = math.inf) -> int:
-    """Return `value` if it is a whole number from `least` to `most`, else raise SettingError."""
-    return int(check_value(key, value, Annotated[int, Range(least, most)]))
-
-
-def number(
-    key: str,
-    value: object,
-    least: float = -math.inf,
-    most: float = math.inf,
-    *,
-    above: float = -math.inf,
-    below: float = math.inf,
-) -> float:
-    """Return `value` if it is a finite number within the bounds, else raise SettingError."""
-    return float(check_value(key, value, Annotated[float, Range(least, most, above, below)]))

@@ -25,7 +25,7 @@ from statland.training.config import check, without_machine
 TARGETS = {
     "model._target_=os.system": "allowed: statland.models.*, and packages named by trust=",
     "model._target_=torch.optim.Adam": "torch.optim.Adam; allowed: statland.models.*",
-    "model._target_=statland.models.base.unroll": "allowed: a SequenceModel",
+    "model._target_=statland.models.base.unroll": "which is no SequenceModel",
     "+model._partial_=true": "model._partial_ is no setting",
     "+model.init._partial_=false": "model.init._partial_ is no setting",
     "model.init._target_=statland.models.init.torch": "which statland.models does not define",

@@ -18,7 +18,7 @@ from statland.records.identity import NAME, Identity, write_identity
 from statland.records.lock import held
 from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
-from statland.records.summary import finite_json
+from statland.records.summary import finite_json, write_summary
 from statland.settings import SettingError
 from statland.training import screen
 from statland.training.build import Built, build
@@ -41,25 +41,11 @@ class Prepared(NamedTuple):
     built: Built
 
 
-def run(
-    settings: Settings,
-    folder: Path,
-    choices: Mapping[str, str],
-    console: Console | None = None,
-    resume: bool = False,
-) -> dict[str, Any]:
-    """Train and measure one model; return what summary.json holds.
-
-    `choices` names the configs chosen for model, model/init, data and optimizer; `console` is where
-    progress and results are printed. With `resume` the run continues from the folder's checkpoint;
-    a run that has none yet begins anew. Raises SettingError, before anything is written, if a
-    setting cannot be used or the folder holds another run.
-    """
-    return execute(prepare(settings, choices), folder, console, resume)
-
-
 def prepare(settings: Settings, choices: Mapping[str, str]) -> Prepared:
-    """Seed, and build what the settings name. Raises SettingError if that is not possible."""
+    """Seed, and build what the settings name. Raises SettingError if that is not possible.
+
+    `choices` names the configs chosen for model, model/init, data and optimizer.
+    """
     prepare_process(settings["threads"])
     torch.manual_seed(settings["seed"])
     built = build(settings, device_of(settings["device"]))
@@ -70,24 +56,28 @@ def prepare(settings: Settings, choices: Mapping[str, str]) -> Prepared:
 def execute(
     prepared: Prepared, folder: Path, console: Console | None = None, resume: bool = False
 ) -> dict[str, Any]:
-    """Train and measure what has been prepared; see `run`."""
+    """Train and measure what has been prepared; return what summary.json holds.
+
+    Progress and results are printed on `console`. With `resume` the run continues from the folder's
+    checkpoint; a run that has none yet begins anew. Raises SettingError, before anything is
+    written, if the folder holds another run.
+    """
     started = time.perf_counter()
-    settings, identity, built = prepared
+    _, identity, (_, model, optimizer) = prepared
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         if not resume and (folder / NAME).exists():
             raise SettingError(f"{folder} holds a run already; allowed: a new folder")
         state = checkpoint.resume_point(folder, identity) if resume else None
         if state is not None:
-            checkpoint.load_into(folder, state, built.model, built.optimizer)
+            checkpoint.load_into(folder, state, model, optimizer)
         signals: list[int] = []  # that ask to stop, from before anything is written
         with (
             signals_to(lambda number, _: signals.append(number)),
             Recorder(folder, state["updates"] if state else 0) as recorder,
         ):
             write_identity(folder, identity)
-            console = console or Console(markup=False)
-            in_progress = Run(settings, identity, built, recorder, console, signals)
+            in_progress = Run(prepared, recorder, console or Console(markup=False), signals)
             if state is not None:
                 in_progress.restore(state)
             return in_progress.record(started)
@@ -97,26 +87,21 @@ class Run:
     """A run in progress: what it is made of, and what it has seen so far."""
 
     def __init__(
-        self,
-        settings: Settings,
-        identity: Identity,
-        built: Built,
-        recorder: Recorder,
-        console: Console,
-        asked: Sequence[int] = (),
+        self, prepared: Prepared, recorder: Recorder, console: Console, asked: Sequence[int] = ()
     ) -> None:
         """Prepare a run that saves and stops as soon as there is a signal in `asked`."""
-        self.settings, self.identity, self.asked = settings, identity, asked
-        self.choices, self.recorder, self.console = identity.choices, recorder, console
-        self.market, self.model, self.optimizer = built
+        self.settings, self.identity, (self.market, self.model, self.optimizer) = prepared
+        self.recorder, self.console, self.asked = recorder, console, asked
+        self.choices = self.identity.choices
         parameter = next(self.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.baselines = baselines(self.market)
         self.held_out = [b.to(self.device, self.dtype) for b in self.market.validation()]
         self.validation: dict[str, float | None] = {}
-        self.steps = StepLog(recorder, dict(self.model.named_parameters()), settings["log_every"])
+        named = dict(self.model.named_parameters())
+        self.steps = StepLog(recorder, named, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
-        every = settings["probe_every"]
+        every = self.settings["probe_every"]
         span, is_spread = self.market.span, self.market.span_is_spread
         self.watch = GradientWatch(
             name, self.model, self.held_out, span, recorder, console, every, is_spread
@@ -141,7 +126,7 @@ class Run:
             raise
         finally:
             summary = self._summary(status, time.perf_counter() - started)
-            self.recorder.summary(summary)
+            write_summary(self.recorder.folder, summary)
         examples = screen.examples(self.market, self.held_out[0], self.predictions[0])
         screen.print_result(self.console, summary, self.steps.tally, examples)
         screen.print_where(self.console, self.recorder.folder)
@@ -202,8 +187,9 @@ class Run:
             "machine": {key: value for key, value in self.settings.items() if key in KEPT},
         }
         made, weights = self.steps.tally.updates, self.model.state_dict()
-        moments = self.optimizer.state_dict()
-        state = State(updates=made, model=weights, optimizer=moments, facts=facts)
+        state = State(
+            updates=made, model=weights, optimizer=self.optimizer.state_dict(), facts=facts
+        )
         checkpoint.save(self.recorder.folder, state)
 
     def restore(self, state: State) -> None:
