@@ -5,6 +5,7 @@ import io
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ EDGES = {
 }
 
 
-class Recorder:
+class Recorder(AbstractContextManager["Recorder"]):
     """Writes one run folder: TensorBoard events, CSV files and figures.
 
     metrics.csv has the columns step, tag, value, one row for every scalar that TensorBoard has;
@@ -123,9 +124,6 @@ class Recorder:
         self._file.close()
         self._flow_file.close()
         self._events.close()
-
-    def __enter__(self) -> "Recorder":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -37,10 +37,6 @@ HOMES = {
     "optimizer": "torch.optim",
 }
 
-NotNegative = Annotated[float, Range(0)]
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
 
 class Built(NamedTuple):
     """What a run is made of."""
@@ -60,10 +56,10 @@ def build(settings: Settings, device: torch.device) -> Built:
     check_names("optimizer", kind, values, {"params", "capturable", "differentiable"})
     defaults = inspect.signature(kind).parameters
     for name, value in values.items():
-        usual = defaults[name].default
         hints: dict[type, Any] = {bool: bool, NoneType: bool | None, tuple: list}
+        hint = hints.get(type(defaults[name].default), Annotated[float, Range(0)])
         # torch checks some of these only in training, or in words that name no setting.
-        check_value(f"optimizer.{name}", value, hints.get(type(usual), NotNegative))
+        check_value(f"optimizer.{name}", value, hint)
     with _refusals("optimizer"):
         return Built(market, model, without_dynamo(kind)(model.parameters(), **values))
 
@@ -81,7 +77,7 @@ def build_model(settings: Settings, device: torch.device) -> tuple[Market, Seque
         given["init"] = partial(function, **check_arguments("model.init", function, own, ["model"]))
     model: SequenceModel = _made("model", values, SequenceModel, trust, **given)
     with _refusals(f"dtype={settings['dtype']} on device={device}"):  # mps has no float64
-        return market, model.to(device, DTYPES[settings["dtype"]])
+        return market, model.to(device, getattr(torch, settings["dtype"]))
 
 
 def _made(key: str, values: Mapping[str, Any], kind: type, trust: list[str], **given: Any) -> Any:

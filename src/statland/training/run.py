@@ -14,12 +14,11 @@ from rich.console import Console
 from statland.batch import Batch
 from statland.records import checkpoint
 from statland.records.checkpoint import State
-from statland.records.identity import NAME, Identity, write_identity
+from statland.records.identity import Identity, write_identity
 from statland.records.lock import held
 from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
 from statland.records.summary import finite_json, write_summary
-from statland.settings import SettingError
 from statland.training import screen
 from statland.training.build import Built, build
 from statland.training.config import KEPT, Settings, hyperparameters, without_machine
@@ -66,8 +65,6 @@ def execute(
     _, identity, (_, model, optimizer) = prepared
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
-        if not resume and (folder / NAME).exists():
-            raise SettingError(f"{folder} holds a run already; allowed: a new folder")
         state = checkpoint.resume_point(folder, identity) if resume else None
         if state is not None:
             checkpoint.load_into(folder, state, model, optimizer)
@@ -113,7 +110,9 @@ class Run:
         if self.start == 0:
             text = yaml.safe_dump(self.identity.settings, sort_keys=False)
             self.recorder.hyperparameters(self.choices | hyperparameters(self.settings), text)
-        screen.print_notes(self.console, self.market.notes)
+        for note in self.market.notes:
+            self.console.print(note, highlight=False, soft_wrap=True)
+            log.info(note)
         status = "failed"
         try:
             status = self.train()
