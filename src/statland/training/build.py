@@ -19,14 +19,7 @@ from torch.optim import Optimizer
 
 from statland.data.base import Market
 from statland.models.base import SequenceModel
-from statland.settings import (
-    Range,
-    SettingError,
-    check_arguments,
-    check_names,
-    check_value,
-    did_you_mean,
-)
+from statland.settings import Range, SettingError, check_arguments, did_you_mean
 from statland.training.config import Settings
 
 # Where the classes of each group are defined.
@@ -53,13 +46,14 @@ def build(settings: Settings, device: torch.device) -> Built:
     """
     market, model = build_model(settings, device)
     kind, values = _named("optimizer", settings["optimizer"], Optimizer, settings["trust"])
-    check_names("optimizer", kind, values, {"params", "capturable", "differentiable"})
-    defaults = inspect.signature(kind).parameters
-    for name, value in values.items():
-        hints: dict[type, Any] = {bool: bool, NoneType: bool | None, tuple: list}
-        hint = hints.get(type(defaults[name].default), Annotated[float, Range(0)])
-        # torch checks some of these only in training, or in words that name no setting.
-        check_value(f"optimizer.{name}", value, hint)
+    # torch checks some of these only in training, or in words that name no setting.
+    by_default = {bool: bool, NoneType: bool | None, tuple: list}
+    hints: dict[str, Any] = {
+        name: by_default.get(type(argument.default), Annotated[float, Range(0)])
+        for name, argument in inspect.signature(kind).parameters.items()
+    }
+    given = {"params", "capturable", "differentiable"}
+    values = check_arguments("optimizer", kind, values, given, hints)
     with _refusals("optimizer"):
         return Built(market, model, without_dynamo(kind)(model.parameters(), **values))
 

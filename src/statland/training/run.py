@@ -143,14 +143,14 @@ class Run:
                 batches = self._train_batch
                 for step in fit(self.model, batches, self.optimizer, steps, clip_norm, *start):
                     self.steps.record_update()
-                    self._save_if_due(step)
+                    self._save_if_due(step.index)
                     self._record_step(step, bar)
             except Diverged as diverged:
                 log.warning("diverged: %s", diverged)
                 status = "diverged"
         self.steps.record_update()
         if status == "completed" and self.settings["checkpoint_every"] is not None:
-            self._save(self.lost)
+            self._save()
         self._validate(self.steps.tally.updates)
         self.watch.finish(self.steps.tally.updates, diverged=status == "diverged")
         return status
@@ -160,35 +160,34 @@ class Run:
         self.watch.probe_if_due(step.index, bar.console)
         if step.index % self.settings["validate_every"] == 0:
             self._validate(step.index)
-        self.lost = 0 if math.isfinite(step.loss) else step.lost + 1
+        self.lost = 0 if math.isfinite(step.loss) else self.lost + 1
         speed = self.steps.add(step, is_last=step.index == self.settings["steps"] - 1)
         if speed is not None:
             bar.show(step, self.validation["mse"], speed)
 
-    def _save_if_due(self, step: Step) -> None:
+    def _save_if_due(self, updates: int) -> None:
         """Write a checkpoint if one is due, or if a signal asks to stop; then stop."""
         every = self.settings["checkpoint_every"]
         if self.asked:
-            self._save(step.lost)
+            self._save()
             raise Interrupted(128 + self.asked[0])
-        if every is not None and step.index % every == 0 and step.index > self.start:
-            self._save(step.lost)
+        if every is not None and updates % every == 0 and updates > self.start:
+            self._save()
             self.watch.draw_if_old()
 
-    def _save(self, lost: int) -> None:
+    def _save(self) -> None:
         """Write a checkpoint after the updates so far, none of the next step's records made."""
         self.recorder.flush()
         facts = {
             "steps": self.steps.state(),
-            "lost": lost,
+            "lost": self.lost,
             "validation": self.validation,
             "gradient": self.watch.gradient,
             "machine": {key: value for key, value in self.settings.items() if key in KEPT},
         }
-        made, weights = self.steps.tally.updates, self.model.state_dict()
-        state = State(
-            updates=made, model=weights, optimizer=self.optimizer.state_dict(), facts=facts
-        )
+        updates, weights = self.steps.tally.updates, self.model.state_dict()
+        moments = self.optimizer.state_dict()
+        state = State(updates=updates, model=weights, optimizer=moments, facts=facts)
         checkpoint.save(self.recorder.folder, state)
 
     def restore(self, state: State) -> None:
