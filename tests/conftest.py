@@ -18,7 +18,7 @@ from statland.records import checkpoint
 from statland.settings import SettingError, flatten
 from statland.training.build import Built, build
 from statland.training.config import Settings, check
-from statland.training.run import run
+from statland.training.run import execute, prepare
 from statland.training.watch import GradientWatch
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +78,7 @@ def ran(folder: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
     """One run in this process, its folder `folder`; what summary.json holds."""
     if resume:
         age_events(folder)
-    return run(settings_of(*overrides), folder, choices_of(overrides), resume=resume)
+    return execute(prepare(settings_of(*overrides), choices_of(overrides)), folder, resume=resume)
 
 
 def age_events(folder: Path) -> None:

@@ -10,7 +10,7 @@ import inspect
 import math
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 
@@ -50,23 +50,14 @@ Count = Annotated[int, Range(1, 1000)]  # of layers
 
 
 def check_arguments(
-    key: str, function: Callable[..., Any], values: Mapping[str, Any], given: Iterable[str] = ()
+    key: str, function: Any, values: Mapping[str, Any], given: Iterable[str] = (), hints: Any = None
 ) -> dict[str, Any]:
     """Return `values` as arguments of `function`, each of the type that its annotation states.
 
-    `key` is the settings' group, for messages; arguments in `given` are no settings. Raises
-    SettingError for a setting that the function does not have, or lacks, or that is out of bounds.
+    `key` is the settings' group, for messages; arguments in `given` are no settings; `hints`
+    replace the annotations. Raises SettingError for a setting that the function does not have, or
+    lacks, or that is out of bounds.
     """
-    check_names(key, function, values, given)
-    annotated = function.__init__ if inspect.isclass(function) else function
-    hints = get_type_hints(annotated, include_extras=True)
-    return {n: check_value(f"{key}.{n}", v, hints.get(n, Any)) for n, v in values.items()}
-
-
-def check_names(
-    key: str, function: Callable[..., Any], values: Mapping[str, Any], given: Iterable[str] = ()
-) -> None:
-    """Raise SettingError for a setting that `function` does not have, or lacks."""
     known = inspect.signature(function).parameters
     allowed = [name for name in known if name not in set(given)]
     for name in values:
@@ -79,6 +70,10 @@ def check_names(
     for name in allowed:
         if known[name].default is inspect.Parameter.empty and name not in values:
             raise SettingError(f"{key}.{name} is missing; allowed: {key}.{name}=VALUE")
+    if hints is None:
+        annotated = function.__init__ if inspect.isclass(function) else function
+        hints = get_type_hints(annotated, include_extras=True)
+    return {n: check_value(f"{key}.{n}", v, hints.get(n, Any)) for n, v in values.items()}
 
 
 def check_value(key: str, value: Any, hint: Any) -> Any:
@@ -151,21 +146,3 @@ def _described(kind: Any, bounds: Range) -> str:
         return f"a {'whole' if kind is int else 'finite'} number {bounds}".strip()
     names = {type(None): "null", bool: "true or false", str: "a text", list: "[...]", dict: "{...}"}
     return names.get(get_origin(kind) or kind, str(kind))
-
-
-def integer(key: str, value: object, least: int, most: float = math.inf) -> int:
-    """Return `value` if it is a whole number from `least` to `most`, else raise SettingError."""
-    return int(check_value(key, value, Annotated[int, Range(least, most)]))
-
-
-def number(
-    key: str,
-    value: object,
-    least: float = -math.inf,
-    most: float = math.inf,
-    *,
-    above: float = -math.inf,
-    below: float = math.inf,
-) -> float:
-    """Return `value` if it is a finite number within the bounds, else raise SettingError."""
-    return float(check_value(key, value, Annotated[float, Range(least, most, above, below)]))

@@ -22,7 +22,7 @@ from statland.training.config import check, without_machine
 # Targets outside the allow-list, and words of the message.
 TARGETS = {
     "model._target_=os.system": "allowed: statland.models.*, and packages named by trust=",
-    "model._target_=statland.models.base.unroll": "allowed: a SequenceModel",
+    "model._target_=statland.models.base.unroll": "which is no SequenceModel",
     "+model._partial_=true": "model._partial_ is no setting",
     "model.init._target_=statland.models.init.torch": "which statland.models does not define",
     "model.init._target_=statland.command.mistakes.os.mkdir": "allowed: statland.models.*, and",

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from statland.records.recorder import write_summary
+from statland.records.summary import write_summary
 
 CHOICES = {"model/init": "default", "data": "recall", "optimizer": "adam"}
 FLOW = {"decay_per_day": -0.1, "first_to_last": -1.0, "reach_inputs_is_bounded": True}

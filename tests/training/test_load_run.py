@@ -84,7 +84,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
         "nowhere": "nowhere has no run.json; allowed: the folder of a run",
         "empty": "empty has no run.json; allowed: the folder of a run",
         "no_identity": "no_identity has no run.json",
-        "no_checkpoint": "no_checkpoint has no checkpoint yet; allowed: a run that has made",
+        "no_checkpoint": "no_checkpoint has no checkpoint yet; allowed: a run that has made one",
         "damaged": "damaged/checkpoint.pt cannot be read: ",
     }.items():
         with pytest.raises(SettingError) as refused:

@@ -51,7 +51,7 @@ def load(folder: Path) -> State | None:
         found = torch.load(path, map_location="cpu", weights_only=True)
         version = found.pop("format", None)
     except Exception as error:  # whatever a damaged file makes of the reader
-        raise CheckpointError(f"{path} cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"{path} cannot be read: {str(error)[:200]}") from error
     if damaged:
         raise CheckpointError(f"{path} is damaged: wrong checksum of {damaged}")
     if version != FORMAT or found.keys() != State.__annotations__.keys():
@@ -68,7 +68,7 @@ def resume_point(folder: Path, identity: Identity) -> State | None:
     state, earlier, steps = load(folder), read_identity(folder), identity.settings["steps"]
     if earlier is not None:
         earlier = earlier._replace(settings=earlier.settings | {"steps": steps})
-        if (difference := identity.difference(earlier)) is not None:
+        if difference := identity.difference(earlier):
             raise SettingError(f"{folder} holds another run: {difference}")
     status = (read_summary(folder) or {}).get("status")
     if state is None and status in ("completed", "diverged"):
@@ -93,9 +93,5 @@ def load_into(
         if optimizer is not None:
             optimizer.load_state_dict(state["optimizer"])
     except Exception as error:  # torch checks little of what it is given
-        message = f"{folder / NAME} belongs to another model: {_first_line(error)}"
+        message = f"{folder / NAME} belongs to another model: {str(error)[:200]}"
         raise CheckpointError(message) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -13,8 +13,6 @@ from statland.settings import SettingError
 
 NAME = "run.json"
 
-_Settings = Mapping[str, Any]
-
 
 class Identity(NamedTuple):
     """Two runs of one identity are the same run."""
@@ -28,34 +26,30 @@ class Identity(NamedTuple):
         return self.difference(earlier) is None
 
     def difference(self, earlier: "Identity") -> str | None:
-        """Return in one line how this run differs from an earlier one; None if it does not."""
-        for line in _different(self.settings, earlier.settings):
-            return line
-        names = self.files.keys() | earlier.files.keys()
-        changed = sorted(n for n in names if self.files.get(n) != earlier.files.get(n))
+        """Return in one line how this run differs from an earlier one; None if it does not.
+
+        A setting that one of them lacks has its neutral value there: null, {} or 1. So a run stays
+        the same run when the bench gets a new setting.
+        """
+        ours, theirs = dict(_leaves(self.settings)), dict(_leaves(earlier.settings))
+        for key in sorted(ours.keys() | theirs.keys()):
+            our, their = ours.get(key), theirs.get(key)
+            is_new = key not in ours or key not in theirs
+            if our != their and not (is_new and {repr(our), repr(their)} <= {"None", "1", "1.0"}):
+                return f"{key} is {our}, and {their} in the earlier run"
+        changed = sorted(dict(self.files.items() ^ earlier.files.items()))
         if not changed:
             return None
         return f"the price files are not those that the run was trained on: {', '.join(changed)}"
 
 
-def _different(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any], group: str = ""
-) -> Iterator[str]:
-    """Yield a line for each setting in which two runs differ.
-
-    A setting that one of them lacks has its neutral value there: null, {} or 1. So a run stays the
-    same run when the bench gets a new setting.
-    """
-    for name in sorted(ours.keys() | theirs.keys()):
-        our, their = ours.get(name), theirs.get(name)
-        if isinstance(our, Mapping) or isinstance(their, Mapping):
-            our, their = (v if isinstance(v, Mapping) else {} for v in (our, their))
-            yield from _different(our, their, f"{group}{name}.")
-        elif our != their:
-            present = our if their is None else their
-            is_neutral = present == 1 and not isinstance(present, bool)
-            if not (is_neutral and (name not in ours or name not in theirs)):
-                yield f"{group}{name} is {our}, and {their} in the earlier run"
+def _leaves(settings: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each setting that holds no others, by its dotted key."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{group}{name}.")
+        else:
+            yield f"{group}{name}", value
 
 
 def write_identity(folder: Path, identity: Identity) -> None:
@@ -68,13 +62,8 @@ def read_identity(folder: Path) -> Identity | None:
     path = folder / NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        return Identity(**{field: dict(values[field]) for field in Identity._fields})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{path} cannot be read: {error}") from error
-    parts = values if isinstance(values, dict) else {}
-    if parts.keys() != set(Identity._fields) or not all(
-        isinstance(p, dict) for p in parts.values()
-    ):
-        raise SettingError(f"{path} is damaged: it is not the identity of a run")
-    return Identity(**values)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SettingError(f"{path} is damaged: {error!r}") from error

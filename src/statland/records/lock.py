@@ -33,8 +33,3 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def remove_lock(folder: Path) -> None:
-    """Remove what `held` leaves in a folder, while it is held."""
-    (folder / NAME).unlink(missing_ok=True)

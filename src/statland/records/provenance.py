@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,12 +14,12 @@ PACKAGES = ("statland", "torch", "numpy", "pandas", "hydra-core", "omegaconf", "
 def provenance() -> dict[str, object]:
     """Return the git commit, whether the tree was clean (None outside git), versions, command."""
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    return {
-        "commit": commit,
-        "clean": None if changes is None else changes == "",
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
-        "command": sys.argv,
-    }
+    clean = None if changes is None else changes == ""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):  # the bench may be used without being installed
+            versions[package] = version(package)
+    return {"commit": commit, "clean": clean, "versions": versions, "command": sys.argv}
 
 
 def _git(*arguments: str) -> str | None:
@@ -32,10 +33,3 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -4,8 +4,8 @@ import csv
 import io
 import math
 import os
-import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +16,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from statland.gradients.reach import Profile
 from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back
-from statland.records.summary import write_summary
 from statland.settings import SettingError
 
 if TYPE_CHECKING:  # importing it takes a second, which no run should wait for before it trains
     from matplotlib.figure import Figure
-
-# Scalars of training steps are handed on together, so often at most: each by itself would wake
-# TensorBoard's writer, and ask the system to write, hundreds of times per second.
-HAND_ON_SECONDS = 0.1
 
 # Largest float32: TensorBoard's scalars are no wider. metrics.csv has the plain value.
 FLOAT32_MAX = 3.4028234663852886e38
@@ -39,8 +34,8 @@ EDGES = {
 }
 
 
-class Recorder:
-    """Writes one run folder: TensorBoard events, CSV files, figures and summary.json.
+class Recorder(AbstractContextManager["Recorder"]):
+    """Writes one run folder: TensorBoard events, CSV files and figures.
 
     metrics.csv has the columns step, tag, value, one row for every scalar that TensorBoard has;
     gradient_flow.csv has step, quantity, lag, log10_median, log10_p10, log10_p90, companies and
@@ -65,12 +60,9 @@ class Recorder:
         self._events = SummaryWriter(str(folder), purge_step=step or None)
         assert self._events.file_writer is not None
         self._write: Callable[[Summary, int], None] = self._events.file_writer.add_summary
-        self._waiting: list[tuple[int, dict[str, float]]] = []  # steps, and their scalars
-        self._handed_on: float = -math.inf
 
     def flush(self) -> None:
         """Bring all that was recorded to the disk."""
-        self._hand_on()
         self._events.flush()
         for path in [self.folder / METRICS, self.folder / FLOW, *self.folder.glob(EVENTS)]:
             with path.open("rb") as file:
@@ -87,24 +79,13 @@ class Recorder:
         self._write(start, 0)
         self.text("settings", f"```yaml\n{text}```")
 
-    def scalars(
-        self, step: int, values: Mapping[str, float | None], can_wait: bool = False
-    ) -> None:
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Write scalars of one step, as one TensorBoard event; None is left out."""
         present = {tag: float(value) for tag, value in values.items() if value is not None}
-        self._waiting.append((step, present))
-        if not can_wait or time.perf_counter() - self._handed_on > HAND_ON_SECONDS:
-            self._hand_on()
-
-    def _hand_on(self) -> None:
-        """Write the scalars that wait, to both files."""
-        for step, values in self._waiting:
-            shown = [Summary.Value(tag=t, simple_value=showable(t, v)) for t, v in values.items()]
-            self._write(Summary(value=shown), step)
-            self._rows.writerows((step, tag, repr(value)) for tag, value in values.items())
-        self._waiting.clear()
+        shown = [Summary.Value(tag=t, simple_value=showable(t, v)) for t, v in present.items()]
+        self._write(Summary(value=shown), step)
+        self._rows.writerows((step, tag, repr(value)) for tag, value in present.items())
         self._file.flush()
-        self._handed_on = time.perf_counter()
 
     def flow(self, step: int, profiles: Mapping[str, Profile]) -> None:
         """Write profiles of the gradient flow, by quantity, to gradient_flow.csv."""
@@ -138,19 +119,11 @@ class Recorder:
         """Write a text, in Markdown, to TensorBoard."""
         self._events.add_text(tag, markdown, step)
 
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """Write summary.json."""
-        write_summary(self.folder, values)
-
     def close(self) -> None:
         """Flush and close all files."""
-        self._hand_on()
         self._file.close()
         self._flow_file.close()
         self._events.close()
-
-    def __enter__(self) -> "Recorder":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

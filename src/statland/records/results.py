@@ -23,16 +23,6 @@ from statland.settings import SettingError, flatten
 # best baseline that is not exact: one validation may be a spike, and nothing is below a tenth of 0.
 SOLVED = 0.1
 
-# Numbers of the gradient, and what summary.json calls them. A reach is by the flow to the inputs,
-# which every model has, unless it says state.
-OF_GRADIENT = {
-    "reach": "reach_inputs_days",
-    "reach_state": "reach_days",
-    "decay": "decay_per_day",
-    "first_to_last": "first_to_last",
-    "theory": "theory_decay_per_day",
-}
-
 
 def load(*paths: Path | str) -> pd.DataFrame:
     """Return one row per run below `paths`: what it was, how it went, how far its gradient reached.
@@ -89,31 +79,26 @@ def _row(folder: Path) -> dict[str, Any]:
         if identity is None or file.exists():
             raise ValueError("run.json is missing, or summary.json is truncated or not a run's")
         summary = {"status": "unfinished", "choices": identity.choices, "config": identity.settings}
-    published = summary["config"].pop("published", None) or {}
-    flat = flatten(summary)
-    baselines = {key: value for key, value in flat.items() if key.startswith("baselines.")}
-    losses = [float(loss) for loss in baselines.values() if loss is not None]
+    config, validation = summary["config"], summary.get("validation", {})
+    baselines = {k: v for k, v in summary.get("baselines", {}).items() if v is not None}
     row = {
         "run": folder.name,
         "folder": str(folder),
         "status": summary["status"],
         "error": summary.get("error", ""),
         "ended": file.stat().st_mtime if file.exists() else math.nan,
-        "published": published,
-        "steps": summary.get("steps"),
-        "seconds": summary.get("seconds"),
-        "parameters": _number(flat.get("parameters")),
-        "span": _number(flat.get("span")),
-        "validation": _number(flat.get("validation.mse")),
-        "skill": _number(flat.get("validation.skill")),
-        **_of_course(folder, losses),
+        "published": config.pop("published", None) or {},
+        "steps_asked": config.pop("steps", None),  # steps are those that were made
+        **{n: _number(summary.get(n)) for n in ("steps", "seconds", "parameters", "span")},
+        "validation": _number(validation.get("mse")),
+        "skill": _number(validation.get("skill")),
+        **_of_course(folder, list(baselines.values())),
+        **{f"baseline/{name}": loss for name, loss in baselines.items()},
     }
-    row |= _of_gradient(flat, "before") | _of_gradient(flat, "after")
-    row |= {f"baseline/{k.split('.')[1]}": _number(v) for k, v in baselines.items()}
-    settings = flatten(summary["config"])
-    settings["steps_asked"] = settings.pop("steps", None)  # steps are those that were made
+    for when in ("before", "after"):
+        row |= _of_gradient(summary.get("gradient", {}).get(when, {}), when)
     # A list cannot tell groups apart.
-    row |= {key: str(v) if isinstance(v, list) else v for key, v in settings.items()}
+    row |= {k: str(v) if isinstance(v, list) else v for k, v in flatten(config).items()}
     return row | summary["choices"]
 
 
@@ -134,20 +119,26 @@ def _of_course(folder: Path, baselines: list[float]) -> dict[str, Any]:
     }
 
 
-def _of_gradient(flat: dict[str, Any], when: str) -> dict[str, Any]:
-    """Return what a summary says of the gradient before or after training."""
-    found = {key.removeprefix(f"gradient.{when}."): value for key, value in flat.items()}
-    weights = [v for k, v in found.items() if k.startswith("log10_dp_dw.") and v is not None]
+def _of_gradient(found: dict[str, Any], when: str) -> dict[str, Any]:
+    """Return what a summary says of the gradient before or after training.
+
+    A reach is by the flow to the inputs, which every model has, unless it says state.
+    """
+    weights = [v for v in found.get("log10_dp_dw", {}).values() if v is not None]
     together = log10_together(torch.tensor(weights, dtype=torch.float64))
-    row = {f"{name}_{when}": _number(found.get(key)) for name, key in OF_GRADIENT.items()}
-    if found.get("quantity") != "state":
-        row[f"reach_state_{when}"] = math.nan
-    return row | {
+    numbers = {
+        "reach": found.get("reach_inputs_days"),
+        "reach_state": found.get("reach_days") if found.get("quantity") == "state" else None,
+        "decay": found.get("decay_per_day"),
+        "first_to_last": found.get("first_to_last"),
+        "theory": found.get("theory_decay_per_day"),
+        "lyapunov": (found.get("lyapunov") or [None])[0],
+        "log10_dp_dw": together if math.isfinite(together) else None,
+    }
+    return {f"{name}_{when}": _number(number) for name, number in numbers.items()} | {
         f"reach_{when}_is_bounded": found.get("reach_inputs_is_bounded", True),
         f"reach_state_{when}_is_bounded": found.get("reach_is_bounded", True),
         f"verdict_{when}": found.get("verdict") or "-",
-        f"lyapunov_{when}": _number((found.get("lyapunov") or [None])[0]),
-        f"log10_dp_dw_{when}": together if math.isfinite(together) else math.nan,
     }
 
 

@@ -11,21 +11,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from types import NoneType
+from types import FunctionType, NoneType
 from typing import Annotated, Any, NamedTuple
 
 import torch
+from torch.optim import Optimizer
 
 from statland.data.base import Market
 from statland.models.base import SequenceModel
-from statland.settings import (
-    Range,
-    SettingError,
-    check_arguments,
-    check_names,
-    check_value,
-    did_you_mean,
-)
+from statland.settings import Range, SettingError, check_arguments, did_you_mean
 from statland.training.config import Settings
 
 # Where the classes of each group are defined.
@@ -36,17 +30,13 @@ HOMES = {
     "optimizer": "torch.optim",
 }
 
-NotNegative = Annotated[float, Range(0)]
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
 
 class Built(NamedTuple):
     """What a run is made of."""
 
     market: Market
     model: SequenceModel
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
 
 
 def build(settings: Settings, device: torch.device) -> Built:
@@ -55,7 +45,17 @@ def build(settings: Settings, device: torch.device) -> Built:
     Raises SettingError if one cannot be built.
     """
     market, model = build_model(settings, device)
-    return Built(market, model, _optimizer(settings["optimizer"], model, settings["trust"]))
+    kind, values = _named("optimizer", settings["optimizer"], Optimizer, settings["trust"])
+    # torch checks some of these only in training, or in words that name no setting.
+    by_default = {bool: bool, NoneType: bool | None, tuple: list}
+    hints: dict[str, Any] = {
+        name: by_default.get(type(argument.default), Annotated[float, Range(0)])
+        for name, argument in inspect.signature(kind).parameters.items()
+    }
+    given = {"params", "capturable", "differentiable"}
+    values = check_arguments("optimizer", kind, values, given, hints)
+    with _refusals("optimizer"):
+        return Built(market, model, without_dynamo(kind)(model.parameters(), **values))
 
 
 def build_model(settings: Settings, device: torch.device) -> tuple[Market, SequenceModel]:
@@ -64,53 +64,25 @@ def build_model(settings: Settings, device: torch.device) -> tuple[Market, Seque
     market: Market = _made("data", settings["data"], Market, trust, seed=settings["seed"])
     given: dict[str, Any] = {"input_size": market.input_size, "output_size": market.output_size}
     if "init" in values:
-        given["init"] = _initialisation(values.pop("init"), trust)
+        init = values.pop("init")
+        if not isinstance(init, Mapping):
+            raise SettingError(f"model.init is {init!r}; allowed: a choice of model/init=")
+        function, own = _named("model.init", init, FunctionType, trust)
+        given["init"] = partial(function, **check_arguments("model.init", function, own, ["model"]))
     model: SequenceModel = _made("model", values, SequenceModel, trust, **given)
     with _refusals(f"dtype={settings['dtype']} on device={device}"):  # mps has no float64
-        return market, model.to(device, DTYPES[settings["dtype"]])
+        return market, model.to(device, getattr(torch, settings["dtype"]))
 
 
 def _made(key: str, values: Mapping[str, Any], kind: type, trust: list[str], **given: Any) -> Any:
     """Build what `values` names, which is a `kind`."""
-    target = _target(key, values, trust)
-    if not (inspect.isclass(target) and issubclass(target, kind)):
-        raise SettingError(f"{key}._target_ is {values['_target_']}; allowed: a {kind.__name__}")
-    arguments = check_arguments(key, target, _without_target(key, values), given)
+    target, own = _named(key, values, kind, trust)
+    arguments = check_arguments(key, target, own, given)
     with _refusals(key):
         return target(**given, **arguments)
 
 
-def _initialisation(values: Any, trust: list[str]) -> Any:
-    """Return the function that model.init names, its settings filled in; it takes the model."""
-    if not isinstance(values, Mapping):
-        raise SettingError(f"model.init is {values!r}; allowed: a choice of model/init=")
-    function = _target("model.init", values, trust)
-    if not inspect.isfunction(function):
-        raise SettingError(f"model.init._target_ is {values['_target_']}; allowed: a function")
-    settings = _without_target("model.init", values)
-    return partial(function, **check_arguments("model.init", function, settings, {"model"}))
-
-
-def _optimizer(
-    values: Mapping[str, Any], model: SequenceModel, trust: list[str]
-) -> torch.optim.Optimizer:
-    """Build the optimizer of all parameters of a model."""
-    kind: Any = _target("optimizer", values, trust)
-    if not (inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer)):
-        raise SettingError(f"optimizer._target_ is {values['_target_']}; allowed: an Optimizer")
-    settings = _without_target("optimizer", values)
-    check_names("optimizer", kind, settings, {"params", "capturable", "differentiable"})
-    defaults = inspect.signature(kind).parameters
-    for name, value in settings.items():
-        usual = defaults[name].default
-        hints: dict[type, Any] = {bool: bool, NoneType: bool | None, tuple: list}
-        # torch checks some of these only in training, or in words that name no setting.
-        check_value(f"optimizer.{name}", value, hints.get(type(usual), NotNegative))
-    with _refusals("optimizer"):
-        return without_dynamo(kind)(model.parameters(), **settings)
-
-
-def without_dynamo(kind: type[torch.optim.Optimizer]) -> Any:
+def without_dynamo(kind: type[Optimizer]) -> Any:
     """Return a subclass that steps as `kind` does, without what only torch.compile needs.
 
     Making and stepping an optimizer imports torch._dynamo, which takes as long as importing torch
@@ -131,12 +103,17 @@ def _refusals(key: str) -> Iterator[None]:
     except SettingError:
         raise
     except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SettingError(f"{key}: {reason}") from error
+        reason = str(error).partition("\n")[0]
+        raise SettingError(f"{key}: {reason or type(error).__name__}") from error
 
 
-def _target(key: str, values: Mapping[str, Any], trust: list[str]) -> Any:
-    """Import what `_target_` names; refused before any import if it is outside the allow-list."""
+def _named(
+    key: str, values: Mapping[str, Any], kind: type, trust: list[str]
+) -> tuple[Any, dict[str, Any]]:
+    """Import the `kind` that `_target_` names; return it, and the other settings of the group.
+
+    Raises SettingError, before any import, for what is outside the allow-list.
+    """
     target, homes = str(values.get("_target_")), [HOMES[key], *trust]
     module_name, _, name = target.rpartition(".")
     home = next((home for home in homes if target.startswith(f"{home}.")), None)
@@ -146,6 +123,8 @@ def _target(key: str, values: Mapping[str, Any], trust: list[str]) -> Any:
             f"{key}._target_ is {target}; allowed: {allowed}, and packages named by trust= on the "
             f"command line"
         )
+    settings = {key: value for key, value in values.items() if key != "_target_"}
+    _refuse_targets(key, settings)
     if home in trust and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # where a package of one's own is likely to be; never first
     try:
@@ -159,18 +138,12 @@ def _target(key: str, values: Mapping[str, Any], trust: list[str]) -> Any:
             f"{key}._target_ is {target}, which {home} does not define"
             f"{did_you_mean(name, vars(module))}"
         )
-    return found
+    if not (issubclass(found, kind) if inspect.isclass(found) else isinstance(found, kind)):
+        raise SettingError(f"{key}._target_ is {target}, which is no {kind.__name__}")
+    return found, settings
 
 
-def _without_target(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a group without its `_target_`; one inside a setting is refused."""
-    settings = {name: value for name, value in values.items() if name != "_target_"}
-    for name, value in settings.items():
-        refuse_targets(f"{key}.{name}", value)
-    return settings
-
-
-def refuse_targets(key: str, value: Any) -> None:
+def _refuse_targets(key: str, value: Any) -> None:
     """Raise SettingError for a `_target_` inside a setting, at any depth."""
     if isinstance(value, Mapping):
         if "_target_" in value:
@@ -179,7 +152,7 @@ def refuse_targets(key: str, value: Any) -> None:
                 f"data and optimizer alone"
             )
         for name, item in value.items():
-            refuse_targets(f"{key}.{name}", item)
+            _refuse_targets(f"{key}.{name}", item)
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
-            refuse_targets(f"{key}[{place}]", item)
+            _refuse_targets(f"{key}[{place}]", item)

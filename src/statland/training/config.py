@@ -5,8 +5,6 @@ from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 from statland.settings import Range, SettingError, check_value, did_you_mean, flatten
 
-GROUPS = ("model", "data", "optimizer")
-
 # Settings of the machine, of where records go and of what others printed: no part of a run's
 # identity.
 MACHINE = {"runs_dir", "sweep", "device", "threads", "resume", "trust", "checkpoint_every"}
@@ -54,12 +52,8 @@ def check(values: Mapping[str, Any]) -> Settings:
             raise SettingError(f"{key} is no setting; allowed: {allowed}")
     if missing := known.keys() - values.keys():
         raise SettingError(f"{min(missing)} is missing")
-    for group in GROUPS:
-        if not isinstance(values[group], Mapping):
-            raise SettingError(f"{group} is {values[group]!r}; allowed: a choice of {group}=")
     for key, hint in known.items():
-        if key not in GROUPS:
-            check_value(key, values[key], hint)
+        check_value(key, values[key], hint)
     if not all(isinstance(v, str | int | float) for v in values["published"].values()):
         raise SettingError(
             f"published is {values['published']!r}; allowed: {{WHAT: WHAT A PAPER PRINTED}}"

@@ -47,13 +47,13 @@ def baselines(market: Market) -> dict[str, float]:
     for itself or, one day old, for today. zero: on markets of returns. What is fitted is fitted on
     training batches.
     """
-    today, yesterday, y = _last_two_days([market.train_batch(i) for i in range(FIT_BATCHES)])
-    test_today, test_yesterday, test_y = _last_two_days(market.validation())
-    ar2 = torch.linalg.lstsq(_regressors(today, yesterday), y, driver="gelsd").solution
+    _, regressors, y = _last_days([market.train_batch(i) for i in range(FIT_BATCHES)])
+    test_today, test_regressors, test_y = _last_days(market.validation())
     forecasts = {"constant": y.mean(0).expand_as(test_y)}
     if test_today.shape == test_y.shape:
         forecasts["persistence"] = test_today
-    forecasts["ar2"] = _regressors(test_today, test_yesterday) @ ar2
+    ar2 = torch.linalg.lstsq(regressors, y, driver="gelsd").solution
+    forecasts["ar2"] = test_regressors @ ar2
     if market.forecasts_returns:
         forecasts["zero"] = torch.zeros_like(test_y)
     return {name: (f - test_y).square().mean().item() for name, f in forecasts.items()}
@@ -65,16 +65,13 @@ def skill(mse: float, baselines: dict[str, float]) -> float | None:
     return None if best < EXACT else 1 - mse / best
 
 
-def _last_two_days(batches: list[Batch]) -> tuple[Tensor, Tensor, Tensor]:
-    """Today and yesterday (companies, F) and tomorrow (companies, K) of every company, float64."""
+def _last_days(batches: list[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    """Today (companies, F); 1, today, yesterday (companies, 1 + 2F); tomorrow (companies, K)."""
     today, yesterday, tomorrow = [], [], []
     for x, lengths, y in batches:
         each = torch.arange(len(x))
         today.append(x[each, lengths - 1])
         yesterday.append(x[each, (lengths - 2).clamp(min=0)])
         tomorrow.append(y)
-    return torch.cat(today).double(), torch.cat(yesterday).double(), torch.cat(tomorrow).double()
-
-
-def _regressors(today: Tensor, yesterday: Tensor) -> Tensor:
-    return torch.cat([torch.ones_like(today[:, :1]), today, yesterday], dim=1)
+    now, before, y = (torch.cat(parts).double() for parts in (today, yesterday, tomorrow))
+    return now, torch.cat([torch.ones_like(now[:, :1]), now, before], dim=1), y

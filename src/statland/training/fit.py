@@ -24,7 +24,6 @@ class Step:
     gradient_norm: float  # of all parameters' gradients together, before clipping
     clipped: bool  # the gradient will be scaled down to clip_norm
     skipped: bool  # the gradient is not finite and will not be applied
-    lost: int  # steps running, before this one, whose loss was not finite
 
 
 class Diverged(Exception):
@@ -57,7 +56,7 @@ def fit(
         clipped = clip_norm is not None and clip_norm < norm < math.inf
         skipped = not math.isfinite(norm)
         # Raw gradients: clipping would hide the explosion that we look for.
-        yield Step(index, batch, loss, norm, clipped, skipped, lost)
+        yield Step(index, batch, loss, norm, clipped, skipped)
 
         if clip_norm is not None and clipped:
             for gradient in (p.grad for p in parameters if p.grad is not None):

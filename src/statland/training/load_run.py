@@ -41,12 +41,9 @@ def load_run(folder: Path | str, trust: str | Sequence[str] = ()) -> LoadedRun:
     if identity is None:
         raise SettingError(f"{folder} has no {NAME}; allowed: the folder of a run")
     if state is None:
-        raise SettingError(
-            f"{folder} has no checkpoint yet; allowed: a run that has made checkpoint_every steps, "
-            f"or all of its steps"
-        )
-    packages = [trust] if isinstance(trust, str) else list(trust)
-    settings: Any = identity.settings | {"trust": packages}  # nothing else of the machine is read
+        raise SettingError(f"{folder} has no checkpoint yet; allowed: a run that has made one")
+    # Of the machine's settings nothing else is read.
+    settings: Any = identity.settings | {"trust": [trust] if isinstance(trust, str) else trust}
     with torch.random.fork_rng(devices=[]):
         market, model = build_model(settings, torch.device("cpu"))
     if difference := identity._replace(files=dict(market.fingerprint)).difference(identity):

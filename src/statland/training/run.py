@@ -14,12 +14,11 @@ from rich.console import Console
 from statland.batch import Batch
 from statland.records import checkpoint
 from statland.records.checkpoint import State
-from statland.records.identity import NAME, Identity, write_identity
+from statland.records.identity import Identity, write_identity
 from statland.records.lock import held
 from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
-from statland.records.summary import finite_json
-from statland.settings import SettingError
+from statland.records.summary import finite_json, write_summary
 from statland.training import screen
 from statland.training.build import Built, build
 from statland.training.config import KEPT, Settings, hyperparameters, without_machine
@@ -41,25 +40,11 @@ class Prepared(NamedTuple):
     built: Built
 
 
-def run(
-    settings: Settings,
-    folder: Path,
-    choices: Mapping[str, str],
-    console: Console | None = None,
-    resume: bool = False,
-) -> dict[str, Any]:
-    """Train and measure one model; return what summary.json holds.
-
-    `choices` names the configs chosen for model, model/init, data and optimizer; `console` is where
-    progress and results are printed. With `resume` the run continues from the folder's checkpoint;
-    a run that has none yet begins anew. Raises SettingError, before anything is written, if a
-    setting cannot be used or the folder holds another run.
-    """
-    return execute(prepare(settings, choices), folder, console, resume)
-
-
 def prepare(settings: Settings, choices: Mapping[str, str]) -> Prepared:
-    """Seed, and build what the settings name. Raises SettingError if that is not possible."""
+    """Seed, and build what the settings name. Raises SettingError if that is not possible.
+
+    `choices` names the configs chosen for model, model/init, data and optimizer.
+    """
     prepare_process(settings["threads"])
     torch.manual_seed(settings["seed"])
     built = build(settings, device_of(settings["device"]))
@@ -70,24 +55,26 @@ def prepare(settings: Settings, choices: Mapping[str, str]) -> Prepared:
 def execute(
     prepared: Prepared, folder: Path, console: Console | None = None, resume: bool = False
 ) -> dict[str, Any]:
-    """Train and measure what has been prepared; see `run`."""
+    """Train and measure what has been prepared; return what summary.json holds.
+
+    Progress and results are printed on `console`. With `resume` the run continues from the folder's
+    checkpoint; a run that has none yet begins anew. Raises SettingError, before anything is
+    written, if the folder holds another run.
+    """
     started = time.perf_counter()
-    settings, identity, built = prepared
+    _, identity, (_, model, optimizer) = prepared
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
-        if not resume and (folder / NAME).exists():
-            raise SettingError(f"{folder} holds a run already; allowed: a new folder")
         state = checkpoint.resume_point(folder, identity) if resume else None
         if state is not None:
-            checkpoint.load_into(folder, state, built.model, built.optimizer)
+            checkpoint.load_into(folder, state, model, optimizer)
         signals: list[int] = []  # that ask to stop, from before anything is written
         with (
             signals_to(lambda number, _: signals.append(number)),
             Recorder(folder, state["updates"] if state else 0) as recorder,
         ):
             write_identity(folder, identity)
-            console = console or Console(markup=False)
-            in_progress = Run(settings, identity, built, recorder, console, signals)
+            in_progress = Run(prepared, recorder, console or Console(markup=False), signals)
             if state is not None:
                 in_progress.restore(state)
             return in_progress.record(started)
@@ -97,26 +84,21 @@ class Run:
     """A run in progress: what it is made of, and what it has seen so far."""
 
     def __init__(
-        self,
-        settings: Settings,
-        identity: Identity,
-        built: Built,
-        recorder: Recorder,
-        console: Console,
-        asked: Sequence[int] = (),
+        self, prepared: Prepared, recorder: Recorder, console: Console, asked: Sequence[int] = ()
     ) -> None:
         """Prepare a run that saves and stops as soon as there is a signal in `asked`."""
-        self.settings, self.identity, self.asked = settings, identity, asked
-        self.choices, self.recorder, self.console = identity.choices, recorder, console
-        self.market, self.model, self.optimizer = built
+        self.settings, self.identity, (self.market, self.model, self.optimizer) = prepared
+        self.recorder, self.console, self.asked = recorder, console, asked
+        self.choices = self.identity.choices
         parameter = next(self.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.baselines = baselines(self.market)
         self.held_out = [b.to(self.device, self.dtype) for b in self.market.validation()]
         self.validation: dict[str, float | None] = {}
-        self.steps = StepLog(recorder, dict(self.model.named_parameters()), settings["log_every"])
+        named = dict(self.model.named_parameters())
+        self.steps = StepLog(recorder, named, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
-        every = settings["probe_every"]
+        every = self.settings["probe_every"]
         span, is_spread = self.market.span, self.market.span_is_spread
         self.watch = GradientWatch(
             name, self.model, self.held_out, span, recorder, console, every, is_spread
@@ -128,7 +110,9 @@ class Run:
         if self.start == 0:
             text = yaml.safe_dump(self.identity.settings, sort_keys=False)
             self.recorder.hyperparameters(self.choices | hyperparameters(self.settings), text)
-        screen.print_notes(self.console, self.market.notes)
+        for note in self.market.notes:
+            self.console.print(note, highlight=False, soft_wrap=True)
+            log.info(note)
         status = "failed"
         try:
             status = self.train()
@@ -141,7 +125,7 @@ class Run:
             raise
         finally:
             summary = self._summary(status, time.perf_counter() - started)
-            self.recorder.summary(summary)
+            write_summary(self.recorder.folder, summary)
         examples = screen.examples(self.market, self.held_out[0], self.predictions[0])
         screen.print_result(self.console, summary, self.steps.tally, examples)
         screen.print_where(self.console, self.recorder.folder)
@@ -159,14 +143,14 @@ class Run:
                 batches = self._train_batch
                 for step in fit(self.model, batches, self.optimizer, steps, clip_norm, *start):
                     self.steps.record_update()
-                    self._save_if_due(step)
+                    self._save_if_due(step.index)
                     self._record_step(step, bar)
             except Diverged as diverged:
                 log.warning("diverged: %s", diverged)
                 status = "diverged"
         self.steps.record_update()
         if status == "completed" and self.settings["checkpoint_every"] is not None:
-            self._save(self.lost)
+            self._save()
         self._validate(self.steps.tally.updates)
         self.watch.finish(self.steps.tally.updates, diverged=status == "diverged")
         return status
@@ -176,34 +160,34 @@ class Run:
         self.watch.probe_if_due(step.index, bar.console)
         if step.index % self.settings["validate_every"] == 0:
             self._validate(step.index)
-        self.lost = 0 if math.isfinite(step.loss) else step.lost + 1
+        self.lost = 0 if math.isfinite(step.loss) else self.lost + 1
         speed = self.steps.add(step, is_last=step.index == self.settings["steps"] - 1)
         if speed is not None:
             bar.show(step, self.validation["mse"], speed)
 
-    def _save_if_due(self, step: Step) -> None:
+    def _save_if_due(self, updates: int) -> None:
         """Write a checkpoint if one is due, or if a signal asks to stop; then stop."""
         every = self.settings["checkpoint_every"]
         if self.asked:
-            self._save(step.lost)
+            self._save()
             raise Interrupted(128 + self.asked[0])
-        if every is not None and step.index % every == 0 and step.index > self.start:
-            self._save(step.lost)
+        if every is not None and updates % every == 0 and updates > self.start:
+            self._save()
             self.watch.draw_if_old()
 
-    def _save(self, lost: int) -> None:
+    def _save(self) -> None:
         """Write a checkpoint after the updates so far, none of the next step's records made."""
         self.recorder.flush()
         facts = {
             "steps": self.steps.state(),
-            "lost": lost,
+            "lost": self.lost,
             "validation": self.validation,
             "gradient": self.watch.gradient,
             "machine": {key: value for key, value in self.settings.items() if key in KEPT},
         }
-        made, weights = self.steps.tally.updates, self.model.state_dict()
+        updates, weights = self.steps.tally.updates, self.model.state_dict()
         moments = self.optimizer.state_dict()
-        state = State(updates=made, model=weights, optimizer=moments, facts=facts)
+        state = State(updates=updates, model=weights, optimizer=moments, facts=facts)
         checkpoint.save(self.recorder.folder, state)
 
     def restore(self, state: State) -> None:

@@ -1,13 +1,12 @@
 """What a run prints: a progress bar, and tables when it is done."""
 
 import json
-import logging
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,16 +20,9 @@ from statland.data.base import EXACT, Market
 from statland.training.fit import Step
 from statland.training.step_log import Tally
 
-log = logging.getLogger(__name__)
-
 # The charts that tell the story, pinned first in the link to TensorBoard.
 STORY = ["loss/validation", "gradient/log10_norm"]
 STORY += ["profile/before_training", "profile/after_training"]
-
-# A run's folder begins with its model's name: one colour per model.
-COLOUR_GROUPS = r"regex:(?:^|/)([a-z0-9_]+)(?:-[^/]*)?$"
-
-FEW_INPUTS = 3  # per day; of more, an example shows the first ones
 
 
 class Bar(Progress):
@@ -59,23 +51,21 @@ class Bar(Progress):
         self.update(self.task, completed=step.index + 1, numbers=numbers)
 
 
-def print_notes(console: Console, notes: Sequence[str]) -> None:
-    """Print and log a market's notes on its data."""
-    for note in notes:
-        console.print(note, highlight=False, soft_wrap=True)
-        log.info(note)
-
-
 def print_result(
     console: Console, summary: Mapping[str, Any], tally: Tally, examples: Table
 ) -> None:
-    """Print what came out of a run."""
+    """Print what came out of a run; norms are of all gradients together, before clipping."""
     if summary["status"] == "diverged":
         line = f"diverged: after {tally.updates} steps the loss is not finite"
         console.print(line, style="bold", highlight=False)
     console.print(closing_table(summary), highlight=False)
     console.print(examples, highlight=False)
-    console.print(norms_line(tally), highlight=False, soft_wrap=True)
+    finite = ""
+    if tally.largest >= tally.smallest:
+        finite = f"smallest {short(tally.smallest)}, largest {short(tally.largest)}, "
+    norms = f"gradient norm: first {short(tally.first)}, {finite}last {short(tally.last)}; "
+    counts = f"clipped {tally.clipped} of {tally.updates} steps, not finite {tally.skipped}"
+    console.print(norms + counts, highlight=False, soft_wrap=True)
 
 
 def print_where(console: Console, folder: Path) -> None:
@@ -95,18 +85,20 @@ def print_where(console: Console, folder: Path) -> None:
 def print_stopped(console: Console, folder: Path, updates: int) -> None:
     """Print where a stopped run is, and the command that resumes it."""
     short = quoted_path(folder)
-    steps = f"{updates} step{'' if updates == 1 else 's'}"
-    console.print(f"stopped after {steps}; all is saved in {short}", soft_wrap=True)
+    console.print(f"stopped after {updates} steps; all is saved in {short}", soft_wrap=True)
     console.print(f"resume with: python scripts/train.py resume={short}", soft_wrap=True)
 
 
 def tensorboard_link() -> str:
     """Return TensorBoard's address with the story's charts pinned, unsmoothed."""
     pins = [{"plugin": "scalars", "tag": tag} for tag in STORY]
-    cards = json.dumps(pins, separators=(",", ":"))
-    options = {"pinnedCards": cards, "smoothing": "0", "runColorGroup": COLOUR_GROUPS}
-    query = "&".join(f"{key}={quote(value, safe='')}" for key, value in options.items())
-    return f"http://localhost:6006/?{query}#timeseries"
+    options = {
+        "pinnedCards": json.dumps(pins, separators=(",", ":")),
+        "smoothing": "0",
+        # A run's folder begins with its model's name: one colour per model.
+        "runColorGroup": r"regex:(?:^|/)([a-z0-9_]+)(?:-[^/]*)?$",
+    }
+    return f"http://localhost:6006/?{urlencode(options, safe='', quote_via=quote)}#timeseries"
 
 
 def quoted_path(path: Path) -> str:
@@ -145,39 +137,22 @@ def result_line(summary: Mapping[str, Any]) -> str:
     return f"{line}, reach {' -> '.join(reaches)}" if reaches else line
 
 
-def norms_line(tally: Tally) -> str:
-    """Return one line on the total gradient norms of all steps, before clipping."""
-    if tally.updates == 0:
-        return "gradient norm: no step was made"
-    finite = ""
-    if tally.largest >= tally.smallest:
-        finite = f"smallest {short(tally.smallest)}, largest {short(tally.largest)}, "
-    return (
-        f"gradient norm: first {short(tally.first)}, {finite}last {short(tally.last)}; "
-        f"clipped {tally.clipped} of {tally.updates} steps, not finite {tally.skipped}"
-    )
-
-
 def examples(market: Market, batch: Batch, predictions: Tensor) -> Table:
-    """Return a table of four validation companies: their days, tomorrow, the prediction."""
+    """Return a table of four validation companies: their days, tomorrow, the prediction.
+
+    Of a day it has the first three inputs.
+    """
     table = Table(title="Examples", title_justify="left", show_edge=False)
     for name in ("days", "tomorrow", "predicted"):
         table.add_column(name, justify="right")
-    rows = []
-    for x, age, y, predicted in zip(*batch, predictions, strict=True):
-        rows.append((x[: int(age)].tolist(), y.tolist(), predicted.tolist()))
-    for history, y, predicted in sorted(rows[:4], key=lambda row: row[0][-2:]):
-        days = [_day(market, day) for day in history]
+    companies = zip(*(part[:4].tolist() for part in (*batch, predictions)), strict=True)
+    for x, age, y, predicted in sorted(companies, key=lambda c: c[0][max(c[1] - 2, 0) : c[1]]):
+        more = "/..." if market.input_size > 3 else ""
+        days = ["/".join(map(market.in_words, day[:3])) + more for day in x[:age]]
         shown = days if len(days) <= 5 else [days[0], "...", *days[-4:]]
         tomorrow = " ".join(map(market.in_words, y))
         table.add_row(", ".join(shown), tomorrow, " ".join(f"{p:.3g}" for p in predicted))
     return table
-
-
-def _day(market: Market, inputs: Sequence[float]) -> str:
-    """Return a day's inputs in words, the first few of them."""
-    words = "/".join(map(market.in_words, inputs[:FEW_INPUTS]))
-    return words if len(inputs) <= FEW_INPUTS else f"{words}/..."
 
 
 def short(value: float | None) -> str:

@@ -87,7 +87,7 @@ class StepLog:
             "norm/total": step.gradient_norm,
         }
         if not (is_full or is_last):
-            self.recorder.scalars(step.index, total, can_wait=True)
+            self.recorder.scalars(step.index, total)
             return None
         now, made = time.perf_counter(), self.tally.updates - self.made
         speed = made / (now - self.seconds)
@@ -99,7 +99,7 @@ class StepLog:
             **{f"norm_of_parameter_log10/{name}": log10(norm) for name, norm in norms.items()},
             "speed/steps_per_second": speed,
         }
-        self.recorder.scalars(step.index, total | rest, can_wait=True)
+        self.recorder.scalars(step.index, total | rest)
         if is_full:
             self.made, self.clipped, self.seconds = self.tally.updates, self.tally.clipped, now
         self.before = {name: p.detach().clone() for name, p in self.parameters.items()}
@@ -110,5 +110,5 @@ class StepLog:
         if self.before is not None:
             ratios = update_ratios(self.before, self.parameters)
             tagged = {f"update_ratio/{name}": ratio for name, ratio in ratios.items()}
-            self.recorder.scalars(self.tally.updates - 1, tagged, can_wait=True)
+            self.recorder.scalars(self.tally.updates - 1, tagged)
             self.before = None
