@@ -13,7 +13,7 @@ FLOORS = [
     {"gradients"},
     {"records"},
     {"training"},
-    {"report", "benchmark"},
+    {"report"},
     {"command"},
     {"scripts"},
 ]
@@ -21,8 +21,8 @@ SOURCE = ROOT / "src/statland"
 
 # A package, and the only places that may import it.
 ONLY = {
-    "hydra": {"command", "benchmark", "scripts"},
-    "omegaconf": {"command", "benchmark", "scripts"},
+    "hydra": {"command", "scripts"},
+    "omegaconf": {"command", "scripts"},
     "tensorboard": {"records/recorder.py"},
     "matplotlib": {"gradients/figures.py", "report/figures.py", "drawing.py"},
 }

@@ -47,14 +47,6 @@ def test_an_earlier_run_is_never_overwritten(key: str, tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize("option", ["--hydra-help", "--info=config", "--cfg=hydra", "--cfg=job"])
-def test_the_options_that_hydra_adds(option: str, tmp_path: Path) -> None:
-    done = train(option, folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout
-    assert not list(tmp_path.iterdir())
-
-
 def commands() -> list[str]:
     """Every python command of these READMEs, continuation lines joined."""
     blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)

@@ -76,24 +76,11 @@ def test_help_is_quick_and_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-MINE = """\
-# mine; costs $5
-defaults:
-  - rnn_cell
-  - _self_
-
-depth: "7 # 8"  # how deep, in ${units}
-num_layers: 3  # layers, each fed by the one below
-"""
-
-
 def test_yaml_files_of_ones_own_are_shown(tmp_path: Path) -> None:
     for name, text in {
-        "model/mine.yaml": MINE,
+        "model/mine.yaml": "# mine; costs $5\ndefaults:\n  - rnn\n\nnum_layers: 3  # in ${units}\n",
         "data/broken.yaml": "a: [1",
-        "data/bare.yaml": "beta: 3\n",
         "experiment/first.yaml": "# @package _global_\n# my preset\nsteps: 3\n",
-        "other/thing.yaml": "# of another program\n",
     }.items():
         path = tmp_path / "own" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,9 +88,8 @@ def test_yaml_files_of_ones_own_are_shown(tmp_path: Path) -> None:
     done = helped("--config-dir", "own", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     listed = {heading: "\n".join(lines) for heading, lines in sections(done.stdout).items()}
-    assert re.search(r"^  mine +mine; costs \$5$", listed["model="], re.MULTILINE)
-    assert '      depth: "7 # 8"  # how deep, in ${units}\n' in listed["model="]
-    assert "      num_layers: 3  # layers, each fed by the one below" in listed["model="]
-    assert re.search(r"^  bare\n      beta: 3$", listed["data="], re.MULTILINE)
+    mine = r"^  mine +mine; costs \$5\n      num_layers: 3  # in \$\{units\}$"
+    assert re.search(mine, listed["model="], re.MULTILINE)
+    assert re.search(r"^  broken$", listed["data="], re.MULTILINE)
     assert re.search(r"^  first +my preset$", listed["experiment="], re.MULTILINE)
-    assert "another program" not in done.stdout
+    assert "steps: 3" not in listed["experiment="]

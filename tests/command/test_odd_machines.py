@@ -70,12 +70,7 @@ def test_a_run_goes_on_without_its_screen(tmp_path: Path, nobody_reads: int) -> 
 
 @pytest.mark.parametrize(
     ("launcher", "way"),
-    [
-        ("basic", "closed"),
-        pytest.param("basic", "broken", marks=pytest.mark.slow),
-        pytest.param("joblib", "closed", marks=pytest.mark.slow),
-        pytest.param("joblib", "broken", marks=pytest.mark.slow),
-    ],
+    [("basic", "closed"), pytest.param("joblib", "broken", marks=pytest.mark.slow)],
 )
 def test_a_sweep_and_its_comparison_keep_their_exit_status(
     launcher: str, way: str, tmp_path: Path, nobody_reads: int
@@ -94,23 +89,6 @@ def test_a_sweep_and_its_comparison_keep_their_exit_status(
     assert (done.returncode, done.stderr) == (0, "")
     os.close(nobody_reads)
     assert (folder / "compare.html").exists()
-
-
-@pytest.mark.parametrize(
-    "env",
-    [
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow),
-    ],
-)
-def test_a_comparison_in_ascii(env: dict[str, str], tmp_path: Path) -> None:
-    """Which has a ±, and lines round a table."""
-    for seed in (0, 1):
-        ran(tmp_path / f"{seed}", *SMALL, f"seed={seed}", "probe_every=null")
-    done = python(tmp_path, "compare", ".", env=env)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "rnn_cell | 2" in done.stdout
-    assert done.stdout.isascii()
 
 
 def test_whatever_the_streams_were(monkeypatch: pytest.MonkeyPatch, nobody_reads: int) -> None:

@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from conftest import ROOT, built, rows_of, same_run, settings_of
 from forked import run_script
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 
+from statland.command.compose import plain
 from statland.command.sweep import run_name
 from statland.records import checkpoint
 from statland.records.identity import read_identity
@@ -113,7 +117,6 @@ def test_a_sweep_survives_a_failure_and_repeats_only_what_is_missing(tmp_path: P
 
 
 GROWTH = {
-    "by seed": (["seed=0,1"], ["seed=range(0,4)"]),
     "by model": (["model=rnn", "seed=0"], ["model=lstm,rnn", "seed=0,1"]),
     "by steps": (["seed=0,1"], ["seed=0,1", "steps=2,4"]),
     "in another order": (["model=rnn,lstm", "seed=0,1"], ["seed=1,0", "model=lstm,rnn"]),
@@ -203,8 +206,8 @@ def test_a_signal_stops_a_sweep_and_the_same_command_resumes_it(
 
 
 def test_two_equal_sweeps_at_once_share_the_jobs(tmp_path: Path) -> None:
-    """What one of them trains the other leaves alone, and names."""
-    arguments = ("seed=0,1", *SHORT, "checkpoint_every=20")
+    """What one trains the other skips and names; a run that has completed is not begun anew."""
+    arguments = ("seed=0,1", *SHORT, "checkpoint_every=null")
     jobs = [run_name("rnn_cell", [*SHORT, f"seed={seed}"]) for seed in (0, 1)]
     folder = tmp_path / "runs/s"
     with subprocess.Popen(
@@ -221,29 +224,7 @@ def test_two_equal_sweeps_at_once_share_the_jobs(tmp_path: Path) -> None:
     assert f"{jobs[1]}: completed before" in out
     assert sweep(tmp_path / "whole", *arguments).returncode == 0
     for job in jobs:
-        same_run(tmp_path / "whole/runs/s" / job, folder / job)
-
-
-@pytest.mark.slow
-def test_two_equal_sweeps_at_once_without_checkpoints(tmp_path: Path) -> None:
-    """No run that has completed is begun anew, or recorded as failed."""
-    arguments = ("seed=0,1,2", *SHORT, "checkpoint_every=null")
-    both = [subprocess.Popen(command(*arguments), cwd=tmp_path, **PIPES) for _ in range(2)]
-    made: dict[Path, bytes] = {}
-    while any(process.poll() is None for process in both):
-        for path in tmp_path.glob("runs/s/*/summary.json"):
-            made.setdefault(path, path.read_bytes())
-        time.sleep(0.01)
-    for process in both:
-        out, err = process.communicate()
-        assert process.returncode == 0, err
-        assert "failed" not in out
-    assert {path: path.read_bytes() for path in made} == made
-    assert sweep(tmp_path / "whole", *arguments).returncode == 0
-    alone = tmp_path / "whole/runs/s"
-    assert statuses(tmp_path / "runs/s") == statuses(alone)
-    for name in statuses(alone):
-        assert rows_of(tmp_path / "runs/s" / name) == rows_of(alone / name)
+        assert rows_of(tmp_path / "whole/runs/s" / job) == rows_of(folder / job)
 
 
 def training_process(folder: Path) -> int:
@@ -379,23 +360,17 @@ def test_launchers(launcher: str, tmp_path: Path) -> None:
         assert rows_of(tmp_path / "runs/s" / name) == rows_of(tmp_path / "basic/runs/s" / name)
 
 
-def test_for_model_sets_what_the_command_line_does_not(tmp_path: Path) -> None:
+def test_for_model_sets_what_the_command_line_does_not() -> None:
     """A preset's sizes of single models: each family has its own, its variants share it."""
-    (tmp_path / "mine/experiment").mkdir(parents=True)
-    (tmp_path / "mine/experiment/sizes.yaml").write_text(
-        "# @package _global_\nfor_model: {lstm: {hidden_size: 3}, rnn: {num_layers: 2}}\n"
-    )
-    preset = ("--config-dir", "mine", "experiment=sizes", *TINY)
-    done = sweep(tmp_path, *preset, "model=lstm,lstm_chrono,rnn,rnn_cell")
-    assert done.returncode == 0, done.stderr
 
-    def sizes() -> set[tuple[str, int, int]]:
-        found = (read_identity(path) for path in (tmp_path / "runs/s").glob("*/"))
-        models = [(run.choices["model"], run.settings["model"]) for run in found if run]
-        return {(name, model["hidden_size"], model["num_layers"]) for name, model in models}
+    def size(*overrides: str) -> tuple[int, int]:
+        preset = ["++for_model.lstm.hidden_size=3", "++for_model.rnn.num_layers=2"]
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            config = compose("train", [*preset, *overrides], return_hydra_config=True)
+        with patch.object(HydraConfig.instance(), "cfg", config):
+            model = plain(config)["model"]
+        return model["hidden_size"], model["num_layers"]
 
-    first = {("lstm", 3, 1), ("lstm_chrono", 3, 1), ("rnn", 32, 2), ("rnn_cell", 32, 1)}
-    assert sizes() == first
-    again = sweep(tmp_path, *preset, "model=lstm,rnn", "model.hidden_size=4,5")
-    assert again.returncode == 0, again.stderr
-    assert sizes() == first | {("lstm", 4, 1), ("lstm", 5, 1), ("rnn", 4, 2), ("rnn", 5, 2)}
+    assert size("model=lstm") == size("model=lstm_chrono") == (3, 1)
+    assert (size("model=rnn"), size("model=rnn_cell")) == ((32, 2), (32, 1))
+    assert size("model=lstm", "model.hidden_size=4") == (4, 1)

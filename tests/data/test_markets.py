@@ -266,7 +266,7 @@ def test_packaged_prices_are_found_from_any_folder(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "oil").mkdir()
     assert market("stocks", "data.packaged=oil").names == ["WTI"]
-    with pytest.raises(SettingError, match=r"data\.packaged is 'gold'; allowed: oil, stocks"):
+    with pytest.raises(SettingError, match=r"gold: no folder of \.csv or \.csv\.gz files"):
         market("stocks", "data.packaged=gold")
 
 

@@ -119,7 +119,7 @@ def test_a_sequence_is_right_where_every_output_is_within_0_3() -> None:
     [
         (["data.task=6c"], "data.task is '6c'; allowed: 6a, 6b"),
         (["data.task=2"], "data.task is 2; allowed: 6a, 6b"),
-        (["data.min_days=3"], "data.min_days is 3; allowed: a whole number at least 4"),
+        (["data.min_days=3"], "data.min_days is 3; allowed: at least 4 where data.task is 6a"),
         (
             ["data.min_days=4", "data.task=6b"],
             "data.min_days is 4; allowed: at least 5 where data.task is 6b",

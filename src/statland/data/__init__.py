@@ -1,1 +1,1 @@
-"""Markets: base.py holds the contract, every other file but price_files.py one market."""
+"""Markets: one per file, base.py the contract; price_files.py and dates.py read CSV files."""
