@@ -48,11 +48,6 @@ class LRUBlock(nn.Module):
         B = (self.log_gamma.exp()[:, None, None] * self.B).flatten(0, 1)  # real, (2 * N, H)
         return linear(n, B).unflatten(-1, (-1, 2))
 
-    def one_day(self, n: Tensor, re: Tensor, im: Tensor) -> Tensor:
-        """Return h_t (..., N, 2) of n (..., H) and of h_{t-1}, (..., N) each part."""
-        a, b = self.eigenvalues()
-        return torch.stack([a * re - b * im, a * im + b * re], dim=-1) + self.fed(n)
-
     def all_days(self, n: Tensor) -> Tensor:
         """Return h on all days (T, B, N, 2) of n (T, B, H)."""
         fed = torch.view_as_complex(self.fed(n))
@@ -113,12 +108,13 @@ class LRU(LayeredModel):
 
     def day(self, index: int, u: Tensor, before: State) -> State:
         """Step one block by a day."""
-        block = self.blocks[index]
+        block, re, im = self.blocks[index], before["re"], before["im"]
         n = block.norm(u)
-        h = block.one_day(n, before["re"], before["im"])
+        a, b = block.eigenvalues()
+        h = torch.stack([a * re - b * im, a * im + b * re], dim=-1) + block.fed(n)
         y, gate = block.mixed(u, n, h)
-        modulus = torch.hypot(*block.eigenvalues()).expand_as(before["re"])
-        return {"re": h[..., 0], "im": h[..., 1], "y": y, "glu": gate, "forget": modulus}
+        forget = torch.hypot(a, b).expand_as(re)
+        return {"re": h[..., 0], "im": h[..., 1], "y": y, "glu": gate, "forget": forget}
 
     def days(self, x_t: Tensor, state: State) -> list[State]:
         """Return what `day` returns of each block, from the encoded inputs."""
