@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from statland.models.bare import Recurrence, stepped
+from statland.models.bare import Recurrence, Stepped
 from statland.models.base import unroll
 
 
@@ -13,7 +13,7 @@ from statland.models.base import unroll
 def test_days_are_those_of_the_module(kind: type[nn.RNNBase], bias: bool) -> None:
     module = kind(2, 4, 3, bias=bias).double()
     x = torch.randn(7, 5, 2).double()  # (T, B, F)
-    model, expected = stepped(module), module(x)[0]
+    model, expected = Stepped(module), module(x)[0]
     states = unroll(model, x.transpose(0, 1))
     torch.testing.assert_close(states["h"][:, :, -1], expected, rtol=1e-12, atol=1e-14)
     last = {name: days[-1] for name, days in states.items()}
@@ -23,15 +23,17 @@ def test_days_are_those_of_the_module(kind: type[nn.RNNBase], bias: bool) -> Non
 
 @pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])
 def test_a_step_is_that_of_the_cell(kind: type[nn.RNNCellBase]) -> None:
-    """In the form of state that the cell takes, a tensor or a tuple."""
     cell, x_t, h = kind(2, 4, bias=False).double(), torch.randn(5, 2), torch.randn(5, 4)
     x_t, h = x_t.double(), h.double()
     state = (h, h.flip(0)) if kind is nn.LSTMCell else h
-    step = Recurrence(cell, initial=torch.zeros(4)).step
-    torch.testing.assert_close(step(x_t, state), cell(x_t, state), rtol=1e-12, atol=1e-14)
+    model = Recurrence(cell, initial=(h[0], h[0]) if kind is nn.LSTMCell else h[0])
+    after = model.cell(x_t, dict(zip("01", state if kind is nn.LSTMCell else (h,), strict=False)))
+    expected = cell(x_t, state)
+    expected = expected if kind is nn.LSTMCell else (expected,)
+    torch.testing.assert_close(tuple(after.values()), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_what_has_no_single_state_is_refused() -> None:
     for options in ({"bidirectional": True}, {"proj_size": 2}):
         with pytest.raises(ValueError, match="bidirectional or projected"):
-            stepped(nn.LSTM(2, 4, **options))
+            Stepped(nn.LSTM(2, 4, **options))

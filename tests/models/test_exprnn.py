@@ -31,7 +31,7 @@ def parameter_of(model: ExpRNN, index: int) -> nn.Parameter:
 def scrambled(model: ExpRNN) -> ExpRNN:
     """Its X drawn afresh, so that W no longer turns planes of two units."""
     with torch.no_grad():
-        for index in range(model.num_layers):
+        for index in range(model.recurrence.num_layers):
             nn.init.normal_(parameter_of(model, index))
     return model
 

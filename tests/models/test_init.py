@@ -60,7 +60,7 @@ def test_orthogonal(model: str) -> None:
     names = [f"weight_hh_l0_{gate}" for gate in net.gates] or ["weight_hh_l0"]
     assert list(matrices) == names
     for block in matrices.values():
-        assert_close(block @ block.T, 1.5**2 * torch.eye(net.hidden_size), atol=1e-5, rtol=0)
+        assert_close(block @ block.T, 1.5**2 * torch.eye(32), atol=1e-5, rtol=0)
 
 
 def test_irnn() -> None:
@@ -70,7 +70,7 @@ def test_irnn() -> None:
         assert torch.equal(w.weight_hh, torch.eye(32))
         assert not w.bias_ih.any()
         assert not w.bias_hh.any()
-    assert net.nonlinearity == "relu"
+    assert net.recurrence.nonlinearity == "relu"
 
 
 def test_forget_bias_and_the_order_of_gates() -> None:

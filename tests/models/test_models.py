@@ -124,11 +124,13 @@ def test_hand_written_equals_nn_rnn(nonlinearity: str, layers: int, days: int) -
     theirs.load_state_dict(ours.recurrence.state_dict())
     x, lengths, y = ragged(days, features=2)
     results = []
-    for days_of in (ours.last_hidden, lambda x, n: at_last_day(theirs(x)[0].transpose(0, 1), n)):
+    for module in (ours.recurrence, theirs):
         seen = x.clone().requires_grad_()
-        hidden = days_of(seen, lengths)
+        if module is theirs:
+            hidden = at_last_day(theirs(seen)[0].transpose(0, 1), lengths)
+        else:
+            hidden = module(seen.transpose(0, 1), lengths)
         loss = (ours.output(hidden) - y).square().sum()
-        module = ours.recurrence if days_of == ours.last_hidden else theirs
         names = [name for name, _ in theirs.named_parameters()]
         weights = [module.get_parameter(name) for name in names]
         results.append([hidden, *torch.autograd.grad(loss, [seen, *weights])])

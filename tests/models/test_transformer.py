@@ -1,13 +1,16 @@
 """The causal transformer: what a day sees, and that only days between days count."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from conftest import built, refusal
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from statland.gradients import gradient_flow
+from statland.models import transformer
 from statland.models.transformer import Attention, Block, Transformer, rotated
 
 
@@ -15,12 +18,17 @@ def small(features: int = 2, dropout: float = 0.0) -> Transformer:
     return Transformer(features, 1, 12, 2, 3, 20, dropout).double()
 
 
+def moved_by(days: int, vectors: Tensor) -> Tensor:
+    """The vectors turned as those of the days `days`, `days` + 1, ..."""
+    return rotated(pad(vectors, (0, 0, days, 0)))[..., days:, :]
+
+
 def test_products_of_rotated_vectors_depend_on_the_days_between_alone() -> None:
     """q_i . k_j is that of days moved by any number, and of i = j that of the vectors unturned."""
     q, k = torch.randn(2, 1, 6).double().expand(2, 40, 6)
     products = rotated(q) @ rotated(k).T  # (40, 40)
     for moved in (1, 77, 10_000):
-        later = rotated(q, moved) @ rotated(k, moved).T
+        later = moved_by(moved, q) @ moved_by(moved, k).T
         torch.testing.assert_close(later, products, rtol=0, atol=1e-10)
     for between in range(-39, 40):
         values = products.diagonal(between)
@@ -36,13 +44,18 @@ def test_a_rotation_is_that_of_complex_numbers() -> None:
     speed = torch.tensor([1.0, 0.1, 0.01, 0.001], dtype=torch.float64)  # 10000^(-2i/8)
     turned = z * torch.exp(1j * torch.arange(3, 8)[:, None] * speed)
     expected = torch.cat([turned.real, turned.imag], dim=1)
-    torch.testing.assert_close(rotated(x, 3), expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(moved_by(3, x), expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("first_day", [1, 500, 20_000])
-def test_all_days_moved_is_the_same_prediction(first_day: int) -> None:
+def test_all_days_moved_is_the_same_prediction(
+    first_day: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, x, lengths = small(), torch.randn(4, 60, 2).double(), torch.tensor([60, 1, 33, 7])
-    moved = model(x, lengths, first_day)
+    with monkeypatch.context() as patch:
+        patch.setattr(transformer, "rotated", partial(moved_by, first_day))
+        moved = model(x, lengths)
+    assert not torch.equal(moved, model(x, lengths))
     torch.testing.assert_close(moved, model(x, lengths), rtol=0, atol=1e-10)
     # It is no matter of small weights: the same days at other distances predict otherwise.
     apart = x.clone()
@@ -81,7 +94,7 @@ def test_attention_and_block_by_their_equations() -> None:
     middle = h + by_hand(block.attention, block.attention_norm(h))
     up, _, down = block.feedforward
     expected = middle + down(up(block.feedforward_norm(middle)).relu())
-    torch.testing.assert_close(block(h, 5), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(block(h), expected, rtol=0, atol=1e-12)
 
 
 def by_hand(attention: Attention, h: Tensor) -> Tensor:
@@ -90,7 +103,7 @@ def by_hand(attention: Attention, h: Tensor) -> Tensor:
     for day in range(len(q)):
         heads = []
         for rows in torch.arange(12).chunk(3):
-            turned_q, turned_k = rotated(q[:, rows], 5), rotated(k[:, rows], 5)
+            turned_q, turned_k = moved_by(5, q[:, rows]), moved_by(5, k[:, rows])
             weights = (turned_k[: day + 1] @ turned_q[day] / math.sqrt(4)).softmax(0)
             heads.append(weights @ v[: day + 1, rows])
         days.append(torch.cat(heads))

@@ -92,7 +92,8 @@ def check_flow(folder: Path, model: SequenceModel, by_tag: dict[str, pd.Series])
     flow = pd.read_csv(folder / "gradient_flow.csv")
     leading = flow[flow.quantity == ("state" if has_state else "x")]
     median = leading.set_index(["step", "lag"]).log10_median
-    parts = set(model.parts) if has_state and len(model.parts) > 1 else set()
+    parts = set(model.initial_state(1)) if has_state else set()
+    parts = parts if len(parts) > 1 else set()
     of_state = {"state", "weights"} if has_state else set()
     assert set(flow.quantity) == {"x"} | parts | of_state
     weights = flow[flow.quantity == "weights"].set_index("step").lag

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from statland.gradients.backward import backward, norm, unroll_batch
-from statland.models.bare import stepped
+from statland.models.bare import Stepped
 from statland.models.base import RecurrentModel, SequenceModel, State, at_last_day
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -92,8 +92,8 @@ def gradient_flow(
 def as_recurrence(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
     """Return an nn.RNN, nn.LSTM, nn.GRU or a cell as a RecurrentModel, and x as (B, T, F)."""
     if isinstance(model, nn.RNNBase):
-        return stepped(model), x if model.batch_first else x.transpose(0, 1)
-    return (stepped(model) if isinstance(model, nn.RNNCellBase) else model), x
+        return Stepped(model), x if model.batch_first else x.transpose(0, 1)
+    return (Stepped(model) if isinstance(model, nn.RNNCellBase) else model), x
 
 
 def frozen(model: Module) -> Module:

@@ -4,16 +4,15 @@ B companies, F features a day, H hidden units, L layers.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from statland.models.base import Layer, RecurrentModel, State
+from statland.models.base import RecurrentModel, State
 from statland.models.gru import gru_day
 from statland.models.lstm import lstm_day
 from statland.models.rnn_cell import rnn_day
-from statland.models.stacked import NAMES, stack_layers, step_layers
+from statland.models.stacked import LayeredModel, layer_of
 
 Tensors = Tensor | tuple[Tensor, ...]  # a state in the form that a step takes
 
@@ -43,33 +42,31 @@ class Recurrence(RecurrentModel):
         parts: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
-        self.step = ByEquations(step) if isinstance(step, nn.RNNCellBase) else step
-        self.read = readout
-        self.is_tuple = isinstance(initial, tuple)
+        self.step, self.read, self.is_tuple = step, readout, isinstance(initial, tuple)
         starts = _tuple(initial)
-        if not starts:
-            raise ValueError("initial is (); allowed: a tensor, or a tuple of tensors")
         self.parts = parts or tuple(map(str, range(len(starts))))
-        if len(self.parts) != len(starts):
-            raise ValueError(f"parts has {len(self.parts)} names for {len(starts)} tensors")
-        for index, start in enumerate(starts):
-            self.register_buffer(f"initial_{index}", start)
+        for name, start in zip(self.parts, starts, strict=True):
+            self.register_buffer(f"initial_{name}", start)
 
     def initial_state(self, batch_size: int) -> State:
         """Return the initial state of every company."""
-        starts = [self.get_buffer(f"initial_{index}") for index in range(len(self.parts))]
-        expanded = (start.expand(batch_size, *start.shape) for start in starts)
-        return dict(zip(self.parts, expanded, strict=True))
+        starts = {name: self.get_buffer(f"initial_{name}") for name in self.parts}
+        return {name: start.expand(batch_size, *start.shape) for name, start in starts.items()}
 
     def cell(self, x_t: Tensor, state: State) -> State:
         """Step by a day."""
-        return dict(zip(self.parts, _tuple(self.step(x_t, self._tensors(state))), strict=True))
+        if isinstance(self.step, nn.RNNCellBase):
+            before = dict(zip("hc", state.values(), strict=False))
+            day = module_day(self.step, 0, x_t, before)
+            after: Tensors = tuple(day[name] for name in before)
+        else:
+            after = self.step(x_t, self._tensors(state))
+        return dict(zip(self.parts, _tuple(after), strict=True))
 
     def readout(self, state: State) -> Tensor:
         """Return the prediction (B, K) of a state."""
         if self.read is None:
-            first = state[self.parts[0]]
-            return first.reshape(len(first), -1)
+            return state[self.parts[0]].flatten(1)
         return self.read(self._tensors(state))
 
     def _tensors(self, state: State) -> Tensors:
@@ -77,52 +74,39 @@ class Recurrence(RecurrentModel):
         return tensors if self.is_tuple else tensors[0]
 
 
-class ByEquations(nn.Module):
-    """The step of an nn.RNN, nn.LSTM or nn.GRU, or of one of their cells, by the models' equations.
+class Stepped(LayeredModel):
+    """An nn.RNN, nn.LSTM or nn.GRU, or one of their cells; predicts its top hidden state: K = H.
 
-    PyTorch's own kernels give the same values, but slopes of 0 behind saturated units.
+    Raises ValueError for a bidirectional or projected module, which has no single state to step.
     """
 
     def __init__(self, module: nn.RNNBase | nn.RNNCellBase) -> None:
+        if isinstance(module, nn.RNNBase) and (module.bidirectional or module.proj_size):
+            raise ValueError(f"{module} is bidirectional or projected: it has no single state")
         super().__init__()
         self.module = module
-        self.day: Callable[[Layer, Tensor, State], State] = gru_day
-        if isinstance(module, nn.LSTM | nn.LSTMCell):
-            self.day = lstm_day
-        elif isinstance(module, nn.RNN | nn.RNNCell):
-            self.day = partial(rnn_day, module.nonlinearity)
+        self.shape = getattr(module, "num_layers", 1), module.hidden_size
+        self.memory = ("h", "c") if isinstance(module, nn.LSTM | nn.LSTMCell) else ("h",)
+        self.output = nn.Identity()  # type: ignore[assignment]
 
-    def forward(self, x_t: Tensor, state: Tensors) -> Tensors:
-        """Map x_t (B, F) and h or (h, c), (B, L, H) or of a cell (B, H) each, to the day after."""
-        tensors = _tuple(state)
-        layered = (tensor.reshape(len(x_t), -1, self.module.hidden_size) for tensor in tensors)
-        before = dict(zip("hc", layered, strict=False))
-        days = step_layers(lambda index, *rest: self.day(self._layer(index), *rest), x_t, before)
-        after = tuple(t.view_as(tensors[0]) for t in stack_layers(days, before).values())
-        return after if isinstance(state, tuple) else after[0]
-
-    def _layer(self, index: int) -> Layer:
-        """Return one layer's parameters; a bias that the module lacks is None."""
-        suffix = f"_l{index}" if isinstance(self.module, nn.RNNBase) else ""
-        weights = (getattr(self.module, f"{name}{suffix}", None) for name in NAMES)
-        return Layer._make((*weights, ()))
+    def day(self, index: int, x_t: Tensor, before: State) -> State:
+        """Step one layer by a day."""
+        return module_day(self.module, index, x_t, before)
 
 
-def stepped(module: nn.RNNBase | nn.RNNCellBase) -> Recurrence:
-    """Return an nn.RNN, nn.LSTM or nn.GRU, or one of their cells, as a model with a state.
+def module_day(
+    module: nn.RNNBase | nn.RNNCellBase, index: int, x_t: Tensor, before: State
+) -> State:
+    """Step one layer of a module by a day, by the equations of the models.
 
-    It predicts its (top layer's) hidden state: K = H. Raises ValueError for a bidirectional or
-    projected module, which has no single state to step.
+    PyTorch's own kernels give the same values, but slopes of 0 behind saturated units.
     """
-    size = module.hidden_size
-    shape: tuple[int, ...] = (size,)
-    if isinstance(module, nn.RNNBase):
-        if module.bidirectional or module.proj_size:
-            raise ValueError(f"{module} is bidirectional or projected: it has no single state")
-        shape = (module.num_layers, size)
-    parts = ("h", "c") if isinstance(module, nn.LSTM | nn.LSTMCell) else ("h",)
-    initial = tuple(next(module.parameters()).new_zeros(shape) for _ in parts)
-    return Recurrence(ByEquations(module), lambda s: s[0].flatten(1)[:, -size:], initial, parts)
+    layer = layer_of(module, f"_l{index}" if isinstance(module, nn.RNNBase) else "")
+    if isinstance(module, nn.LSTM | nn.LSTMCell):
+        return lstm_day(layer, x_t, before)
+    if isinstance(module, nn.RNN | nn.RNNCell):
+        return rnn_day(module.nonlinearity, layer, x_t, before)
+    return gru_day(layer, x_t, before)
 
 
 def _tuple(tensors: Tensors) -> tuple[Tensor, ...]:

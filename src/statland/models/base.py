@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 State = dict[str, Tensor]  # named tensors, (B, ...) each
 
@@ -25,6 +26,10 @@ class Layer(NamedTuple):
     bias_ih: Tensor  # (G * H,)
     bias_hh: Tensor  # (G * H,)
     gates: tuple[str, ...] = ()  # the names of its G row blocks; () where there is only one
+
+    def pre_activation(self, x_t: Tensor, h: Tensor) -> Tensor:
+        """Return U x + b_ih + W h + b_hh, (B, G * H)."""
+        return linear(x_t, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
 
 
 class GateBias(NamedTuple):

@@ -34,7 +34,7 @@ def store(S: Tensor, x: Entry) -> Tensor:
     """Map S_{t-1} (..., D, D) to S_t."""
     P = x.log_alpha.exp()[..., None, None] * S
     u = x.beta[..., None] * (x.v - times(P, x.k))
-    return P + outer(u, x.k)
+    return P + u[..., :, None] * x.k[..., None, :]
 
 
 def read_all_days(x: Entry) -> Tensor:
@@ -73,18 +73,11 @@ def read_all_days(x: Entry) -> Tensor:
 
 def in_chunks(values: Tensor) -> Tensor:
     """Map (N, T, ...) to (N, T / C, C, ...), padded at the end by days of zeros."""
-    days = values.shape[1]
-    chunk = min(CHUNK, days)
-    missing = -days % chunk
-    values = pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
-    return values.unflatten(1, (-1, chunk))
+    chunk = min(CHUNK, values.shape[1])
+    missing = -values.shape[1] % chunk
+    return pad(values, (0, 0) * (values.ndim - 2) + (0, missing)).unflatten(1, (-1, chunk))
 
 
 def times(matrices: Tensor, vectors: Tensor) -> Tensor:
     """Return M v of M (..., D, D) and v (..., D)."""
     return (matrices @ vectors[..., None])[..., 0]
-
-
-def outer(a: Tensor, b: Tensor) -> Tensor:
-    """Return a b^T (..., D, D) of a and b (..., D)."""
-    return a[..., :, None] * b[..., None, :]

@@ -14,7 +14,6 @@ from statland.models.activation import modrelu
 from statland.models.base import State
 from statland.models.init import default
 from statland.models.rnn_cell import ElmanModel, HandWrittenRNN
-from statland.models.stacked import from_h, from_x
 from statland.settings import Count, Size
 
 
@@ -52,20 +51,19 @@ class ExpRNN(ElmanModel):
             if nonlinearity == "modrelu":
                 c = nn.Parameter(torch.empty(hidden_size).uniform_(-0.01, 0.01))
                 recurrence.register_parameter(f"bias_modrelu_l{layer}", c)
-        super().__init__(recurrence, hidden_size, num_layers, output_size, default)
-        self.nonlinearity = nonlinearity
+        super().__init__(recurrence, output_size, default)
 
     def day(self, index: int, x_t: Tensor, before: State) -> State:
         """Step one layer by a day. Of a modReLU, "relu" is |a| + c, which ReLU is applied to."""
-        if self.nonlinearity != "modrelu":
+        if self.recurrence.nonlinearity != "modrelu":
             return super().day(index, x_t, before)
         layer, (c,) = self.layer(index), self.recurrence.own_bias(index)
-        a = from_x(layer, x_t) + from_h(layer, before["h"])
+        a = layer.pre_activation(x_t, before["h"])
         return {"h": modrelu(a, c), "relu": a.abs() + c}
 
-    def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return the top hidden state (B, H) after each company's own last day."""
-        return self.recurrence(x.transpose(0, 1), lengths)
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return predictions (B, K), by `Unroll`."""
+        return self.output(self.recurrence(x.transpose(0, 1), lengths))
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, normalize
 
 from statland.models.activation import sigmoid
-from statland.models.base import RecurrentModel, State, at_last_day
+from statland.models.base import State, at_last_day
 from statland.models.delta_rule import Entry, read_all_days, store, times
-from statland.models.stacked import stack_layers, step_layers
+from statland.models.stacked import LayeredModel
 from statland.settings import Count, Range, Size
 
 EPSILON = 1e-6  # of the norms
@@ -60,7 +60,7 @@ class DeltaLayer(nn.Module):
         return self.out(h, read.movedim(2, 0), gate)
 
 
-class GatedDeltaNet(RecurrentModel):
+class GatedDeltaNet(LayeredModel):
     """`num_layers` layers whose heads store values under keys, and a linear readout.
 
     S_t = alpha_t S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T,  and S_t q_t is read
@@ -74,8 +74,10 @@ class GatedDeltaNet(RecurrentModel):
     S. Yang, J. Kautz and A. Hatamizadeh, "Gated delta networks: improving Mamba2 with delta rule",
     ICLR 2025; A_log and the bias of a begin as in T. Dao and A. Gu, "Transformers are SSMs", ICML
     2024. Left out: the short convolutions before q, k and v, which would be a state of their own,
-    and the feedforward layers.
+    and the feedforward layers. Reported are alpha as forget gate and beta as input gate.
     """
+
+    memory, out = ("S",), "y"
 
     def __init__(
         self,
@@ -87,17 +89,12 @@ class GatedDeltaNet(RecurrentModel):
         head_size: Annotated[int, Range(1, 2**8)],
     ) -> None:
         super().__init__()
-        self.memory = num_layers, num_heads, head_size, head_size
+        self.shape = num_layers, num_heads, head_size, head_size
         self.embedding = nn.Linear(input_size, hidden_size)
         layers = (DeltaLayer(hidden_size, num_heads, head_size) for _ in range(num_layers))
         self.blocks: list[DeltaLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm_weight = nn.Parameter(torch.ones(hidden_size))
         self.output = nn.Linear(hidden_size, output_size)
-
-    def initial_state(self, batch_size: int) -> State:
-        """Return zeros: nothing is stored."""
-        zeros = self.norm_weight.new_zeros
-        return {"S": zeros(batch_size, *self.memory), "y": zeros(batch_size, len(self.norm_weight))}
 
     def day(self, index: int, h: Tensor, before: State) -> State:
         """Step one layer by a day."""
@@ -107,17 +104,9 @@ class GatedDeltaNet(RecurrentModel):
         up = layer.out(h, times(S, entry.q), gate)
         return {"S": S, "y": up, "forget": entry.log_alpha.exp(), "input": entry.beta}
 
-    def cell(self, x_t: Tensor, state: State) -> State:
-        """Step all layers by a day."""
-        days = self._days(x_t, state)
-        return {**stack_layers(days, ["S"]), "y": days[-1]["y"]}
-
-    def activations(self, x: Tensor, state: State) -> State:
-        """Return as forget gate alpha, what is kept; as input gate beta, what is replaced."""
-        return stack_layers(self._days(x, state), ["forget", "input"])
-
-    def _days(self, x_t: Tensor, state: State) -> list[State]:
-        return step_layers(self.day, self.embedding(x_t), {"S": state["S"]}, up="y")
+    def days(self, x_t: Tensor, state: State) -> list[State]:
+        """Return what `day` returns of each layer, from the embedded inputs."""
+        return super().days(self.embedding(x_t), state)
 
     def readout(self, state: State) -> Tensor:
         """Return the prediction (B, K) of y."""

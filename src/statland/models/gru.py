@@ -4,13 +4,15 @@ B companies, H hidden units.
 """
 
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from statland.models.activation import sigmoid, tanh
 from statland.models.base import Layer, State
-from statland.models.stacked import GatedModel, from_h, from_x
+from statland.models.stacked import Init, StackedModel
+from statland.settings import Count, Size
 
 
-class GRU(GatedModel):
+class GRU(StackedModel):
     """torch.nn.GRU on right-padded histories, read off at each company's own last day.
 
     r   = sigmoid(W_r x_t + b_r + R_r h_{t-1} + c_r)          the reset gate
@@ -25,8 +27,12 @@ class GRU(GatedModel):
     own.
     """
 
-    module = nn.GRU
     gates = ("reset", "forget", "new")
+
+    def __init__(
+        self, input_size: int, output_size: int, hidden_size: Size, num_layers: Count, init: Init
+    ) -> None:
+        super().__init__(nn.GRU(input_size, hidden_size, num_layers), output_size, init)
 
     def day(self, index: int, x_t: Tensor, before: State) -> State:
         """Step one layer by a day."""
@@ -35,8 +41,8 @@ class GRU(GatedModel):
 
 def gru_day(layer: Layer, x_t: Tensor, before: State) -> State:
     """Step one layer of an nn.GRU by a day; all tensors are (B, H)."""
-    x_r, x_z, x_n = from_x(layer, x_t).chunk(3, dim=-1)
-    h_r, h_z, h_n = from_h(layer, before["h"]).chunk(3, dim=-1)
+    x_r, x_z, x_n = linear(x_t, layer.weight_ih, layer.bias_ih).chunk(3, dim=-1)
+    h_r, h_z, h_n = linear(before["h"], layer.weight_hh, layer.bias_hh).chunk(3, dim=-1)
     r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
     a_n = x_n + r * h_n
     # sigmoid(-a) is 1 - z, but not 0 where z rounds to 1.

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from statland.models.activation import gelu, sigmoid
-from statland.models.base import RecurrentModel, State, at_last_day
+from statland.models.base import State, at_last_day
 from statland.models.linear_recurrence import linear_recurrence
-from statland.models.stacked import stack_layers, step_layers
+from statland.models.stacked import LayeredModel
 from statland.settings import Count, Range, SettingError, Size
 
 
@@ -48,11 +48,6 @@ class LRUBlock(nn.Module):
         B = (self.log_gamma.exp()[:, None, None] * self.B).flatten(0, 1)  # real, (2 * N, H)
         return linear(n, B).unflatten(-1, (-1, 2))
 
-    def one_day(self, n: Tensor, re: Tensor, im: Tensor) -> Tensor:
-        """Return h_t (..., N, 2) of n (..., H) and of h_{t-1}, (..., N) each part."""
-        a, b = self.eigenvalues()
-        return torch.stack([a * re - b * im, a * im + b * re], dim=-1) + self.fed(n)
-
     def all_days(self, n: Tensor) -> Tensor:
         """Return h on all days (T, B, N, 2) of n (T, B, H)."""
         fed = torch.view_as_complex(self.fed(n))
@@ -67,7 +62,7 @@ class LRUBlock(nn.Module):
         return u + value * gate, gate
 
 
-class LRU(RecurrentModel):
+class LRU(LayeredModel):
     """L blocks between a linear encoder and a linear readout; in each block, from its input u:
 
     n   = LayerNorm(u_t)
@@ -86,7 +81,10 @@ class LRU(RecurrentModel):
     details and defaults as in N. Zucchet et al., github.com/NicolasZucchet/minimal-LRU. In place of
     their batch norm there is a layer norm, day by day: what a company predicts depends neither on
     other companies nor on its padding. There is no dropout.
+    Reported are |lambda|, the same every day, as forget gate, and the gate of the GLU.
     """
+
+    memory, out = ("re", "im"), "y"
 
     def __init__(
         self,
@@ -102,44 +100,25 @@ class LRU(RecurrentModel):
         if r_min > r_max:
             raise SettingError(f"model.r_min {r_min} is above model.r_max {r_max}")
         super().__init__()
-        self.memory = num_layers, modes
+        self.shape = num_layers, modes
         self.encoder = nn.Linear(input_size, hidden_size)
         blocks = (LRUBlock(hidden_size, modes, r_min, r_max, max_phase) for _ in range(num_layers))
         self.blocks: list[LRUBlock] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.output = nn.Linear(hidden_size, output_size)
 
-    def initial_state(self, batch_size: int) -> State:
-        """Return zeros."""
-        weight = self.output.weight
-        re, im = (weight.new_zeros(batch_size, *self.memory) for _ in range(2))
-        return {"re": re, "im": im, "y": weight.new_zeros(batch_size, weight.shape[1])}
-
     def day(self, index: int, u: Tensor, before: State) -> State:
         """Step one block by a day."""
-        block = self.blocks[index]
+        block, re, im = self.blocks[index], before["re"], before["im"]
         n = block.norm(u)
-        h = block.one_day(n, before["re"], before["im"])
+        a, b = block.eigenvalues()
+        h = torch.stack([a * re - b * im, a * im + b * re], dim=-1) + block.fed(n)
         y, gate = block.mixed(u, n, h)
-        return {"re": h[..., 0], "im": h[..., 1], "y": y, "glu": gate}
+        forget = torch.hypot(a, b).expand_as(re)
+        return {"re": h[..., 0], "im": h[..., 1], "y": y, "glu": gate, "forget": forget}
 
-    def cell(self, x_t: Tensor, state: State) -> State:
-        """Step all blocks by a day."""
-        days = self._days(x_t, state)
-        return {**stack_layers(days, ["re", "im"]), "y": days[-1]["y"]}
-
-    def activations(self, x: Tensor, state: State) -> State:
-        """Return |lambda|, the same every day, as forget gate, and the gate of the GLU."""
-        moduli = torch.stack([torch.hypot(*block.eigenvalues()) for block in self.blocks])
-        forget = moduli.expand(len(x), *self.memory)
-        return {"forget": forget, **stack_layers(self._days(x, state), ["glu"])}
-
-    def _days(self, x_t: Tensor, state: State) -> list[State]:
-        memory = {"re": state["re"], "im": state["im"]}
-        return step_layers(self.day, self.encoder(x_t), memory, up="y")
-
-    def readout(self, state: State) -> Tensor:
-        """Return the prediction (B, K) of y."""
-        return self.output(state["y"])
+    def days(self, x_t: Tensor, state: State) -> list[State]:
+        """Return what `day` returns of each block, from the encoded inputs."""
+        return super().days(self.encoder(x_t), state)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return predictions (B, K), from one block at a time over all days."""

@@ -34,8 +34,7 @@ class MinGRU(LayeredModel):
         self, input_size: int, output_size: int, hidden_size: Size, num_layers: Count, init: Init
     ) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
+        self.shape = num_layers, hidden_size
         below = [input_size, *[hidden_size] * (num_layers - 1)]
         self.gates = nn.ModuleList(nn.Linear(size, hidden_size) for size in below)  # V, b
         self.values = nn.ModuleList(nn.Linear(size, hidden_size) for size in below)  # W, c

@@ -22,5 +22,4 @@ class RNN(ElmanModel):
         init: Init,
     ) -> None:
         recurrence = nn.RNN(input_size, hidden_size, num_layers, nonlinearity=nonlinearity)
-        super().__init__(recurrence, hidden_size, num_layers, output_size, init)
-        self.nonlinearity = nonlinearity
+        super().__init__(recurrence, output_size, init)

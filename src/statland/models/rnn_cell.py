@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from statland.models.activation import modrelu, modrelu_, tanh
 from statland.models.base import Layer, State
-from statland.models.stacked import Init, StackedModel, from_h, from_x
+from statland.models.stacked import Init, StackedModel
 from statland.settings import Count, Size
 
 # nonlinearity -> (f, f applied in place, f' written in terms of h = f(a); None where it is 1)
@@ -131,7 +131,7 @@ class HandWrittenRNN(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int, nonlinearity: str):
         super().__init__()
-        self.num_layers = num_layers
+        self.hidden_size, self.num_layers = hidden_size, num_layers
         self.nonlinearity = nonlinearity
         bound = 1 / math.sqrt(hidden_size)
         for layer in range(num_layers):
@@ -170,22 +170,20 @@ class ElmanModel(StackedModel):
     J. Elman, "Finding structure in time", Cognitive Science 14 (1990).
     """
 
-    nonlinearity: str
-
     def day(self, index: int, x_t: Tensor, before: State) -> State:
         """Step one layer by a day."""
-        return rnn_day(self.nonlinearity, self.layer(index), x_t, before)
+        return rnn_day(self.recurrence.nonlinearity, self.layer(index), x_t, before)
 
     @property
     def linear_recurrence(self) -> Tensor | None:
         """W (H, H) where dh_t/dh_{t-1} is W while all units are active, else None."""
-        is_linear = self.num_layers == 1 and self.nonlinearity != "tanh"
+        is_linear = self.recurrence.num_layers == 1 and self.recurrence.nonlinearity != "tanh"
         return self.layer(0).weight_hh.detach() if is_linear else None
 
 
 def rnn_day(nonlinearity: str, layer: Layer, x_t: Tensor, before: State) -> State:
     """Step one layer of an nn.RNN by a day; all tensors are (B, H)."""
-    a = from_x(layer, x_t) + from_h(layer, before["h"])
+    a = layer.pre_activation(x_t, before["h"])
     h = NONLINEARITIES[nonlinearity][0](a)
     return {"h": h} if nonlinearity == "identity" else {"h": h, nonlinearity: a}
 
@@ -207,9 +205,8 @@ class RNNCell(ElmanModel):
         init: Init,
     ) -> None:
         recurrence = HandWrittenRNN(input_size, hidden_size, num_layers, nonlinearity)
-        super().__init__(recurrence, hidden_size, num_layers, output_size, init)
-        self.nonlinearity = nonlinearity
+        super().__init__(recurrence, output_size, init)
 
-    def last_hidden(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return the top hidden state (B, H) after each company's own last day."""
-        return self.recurrence(x.transpose(0, 1), lengths)
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return predictions (B, K), by `Unroll`."""
+        return self.output(self.recurrence(x.transpose(0, 1), lengths))

@@ -16,8 +16,8 @@ from statland.settings import Count, Range, SettingError
 BASE = 10_000.0
 
 
-def rotated(vectors: Tensor, first_day: int = 0) -> Tensor:
-    """Turn the vectors (..., T, D) of the days first_day, first_day + 1, ... by their days.
+def rotated(vectors: Tensor) -> Tensor:
+    """Turn the vectors (..., T, D) of the days 0, 1, ... by their days.
 
     The plane of the coordinates i and i + D/2 is turned by day * BASE^(-2i/D), so that the product
     of two days' vectors depends only on the number of days between them.
@@ -27,7 +27,7 @@ def rotated(vectors: Tensor, first_day: int = 0) -> Tensor:
     days, size = vectors.shape[-2:]
     # In float64 and on the processor: in float32 an angle of 1000 days would be off by 3e-5.
     speed = BASE ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
-    angle = torch.arange(first_day, first_day + days, dtype=torch.float64)[:, None] * speed
+    angle = torch.arange(days, dtype=torch.float64)[:, None] * speed
     cos, sin = angle.cos().to(vectors), angle.sin().to(vectors)  # (T, D / 2)
     a, b = vectors.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
@@ -42,11 +42,11 @@ class Attention(nn.Module):
         self.in_projection = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
         self.out_projection = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def forward(self, h: Tensor, first_day: int) -> Tensor:
+    def forward(self, h: Tensor) -> Tensor:
         """Map (B, T, H) to (B, T, H)."""
         heads = self.in_projection(h).unflatten(2, (3, self.num_heads, -1))  # (B, T, 3, A, D)
         heads = heads.permute(2, 0, 3, 1, 4)  # q, k and v, (B, A, T, D) each
-        q, k = rotated(heads[:2], first_day)
+        q, k = rotated(heads[:2])
         mixed = scaled_dot_product_attention(q, k, heads[2], is_causal=True)
         return self.out_projection(mixed.transpose(1, 2).flatten(2))
 
@@ -64,9 +64,9 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor, first_day: int) -> Tensor:
+    def forward(self, h: Tensor) -> Tensor:
         """Map (B, T, H) to (B, T, H)."""
-        h = h + self.dropout(self.attention(self.attention_norm(h), first_day))
+        h = h + self.dropout(self.attention(self.attention_norm(h)))
         return h + self.dropout(self.feedforward(self.feedforward_norm(h)))
 
 
@@ -99,19 +99,12 @@ class Transformer(SequenceModel):
         super().__init__()
         self.embedding = nn.Linear(input_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
-            Block(hidden_size, num_heads, feedforward, dropout) for _ in range(num_layers)
-        )
+        blocks = (Block(hidden_size, num_heads, feedforward, dropout) for _ in range(num_layers))
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(hidden_size)
         self.output = nn.Linear(hidden_size, output_size)
 
-    def forward(self, x: Tensor, lengths: Tensor, first_day: int = 0) -> Tensor:
-        """Return predictions (B, K), those of each company's own last day, from x (B, T, F).
-
-        first_day is the number of the first day. It changes nothing beyond rounding, since only
-        the number of days between two days counts.
-        """
-        h = self.dropout(self.embedding(x))
-        for block in self.blocks:
-            h = block(h, first_day)
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return predictions (B, K), those of each company's own last day, from x (B, T, F)."""
+        h = self.blocks(self.dropout(self.embedding(x)))
         return self.output(self.norm(at_last_day(h.transpose(0, 1), lengths)))
