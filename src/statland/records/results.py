@@ -112,6 +112,7 @@ def _row(folder: Path) -> dict[str, Any]:
     row |= {f"baseline/{k.split('.')[1]}": _number(v) for k, v in baselines.items()}
     settings = flatten(summary["config"])
     settings["steps_asked"] = settings.pop("steps", None)  # steps are those that were made
+    settings.pop("folder", None)  # the run may have been moved
     # A list cannot tell groups apart.
     row |= {key: str(v) if isinstance(v, list) else v for key, v in settings.items()}
     return row | summary["choices"]
