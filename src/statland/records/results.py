@@ -81,6 +81,7 @@ def _row(folder: Path) -> dict[str, Any]:
         summary = {"status": "unfinished", "choices": identity.choices, "config": identity.settings}
     config, validation = summary["config"], summary.get("validation", {})
     baselines = {k: v for k, v in summary.get("baselines", {}).items() if v is not None}
+    config.pop("folder", None)  # the run may have been moved
     row = {
         "run": folder.name,
         "folder": str(folder),
