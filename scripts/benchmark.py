@@ -6,7 +6,6 @@ is timed in turns, so that noise hits all alike: only ratios of one run mean any
 
 import argparse
 import itertools
-import multiprocessing
 import subprocess
 import sys
 import tempfile
@@ -26,8 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.benchmark import Timer
 
-from statland.gradients.probe import largest_lyapunov_exponents, measure
-from statland.gradients.probe import weight_contributions as weight_contributions
+from statland.gradients.probe import largest_lyapunov_exponents, measure, weight_contributions
 from statland.models.base import at_last_day
 from statland.models.linear_recurrence import linear_recurrence
 from statland.records.identity import Identity
@@ -134,7 +132,7 @@ def probing(scale: float) -> Rows:
         steps, every = settings["steps"], settings["probe_every"]
         model, held_out = made.model, made.market.validation()
         with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
-            watch = GradientWatch(name, model, held_out, None, recorder, QUIET, every, steps)
+            watch = GradientWatch(name, model, held_out, None, recorder, QUIET, every)
             flow = measure(model, watch.batch).flow
             parts: Steps = {"probe": partial(watch.probe, 0)}
             parts["weights"] = partial(weight_contributions, model, watch.batch, flow)
@@ -169,24 +167,6 @@ def whole_command(scale: float) -> Rows:
         ms = medians(steps, 60 * scale)
         ms["parts"] = ms["imports"] + ms["bare steps"]
         yield row(ms, "first step / imports", "command / parts", model=name)
-
-
-def peak_memory(scale: float) -> Rows:
-    """Peak memory at 1000 days, 32 companies, 64 units"""
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        mib = {name: pool.apply(peak, (name,)) for name in ("rnn_cell", "rnn")}
-    yield row(mib, "rnn_cell / rnn", unit="MiB")
-
-
-def peak(name: str) -> float:
-    """The MiB that three steps add to the peak memory of this process (on Linux)."""
-    prepare_process(threads=1)
-    model, peaks = model_of(name, 64), []
-    for step in (both_ways(model, 2, 32), *[both_ways(model, 1000, 32)] * 3):
-        step()
-        status = Path("/proc/self/status").read_text()
-        peaks.append(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
-    return peaks[-1] - peaks[0]
 
 
 def bare(made: Built, steps: int) -> None:
@@ -234,10 +214,10 @@ def medians(steps: Steps, seconds: float) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in ms.items()}
 
 
-def row(ms: dict[str, float], *ratios: str, unit: str = "ms", **labels: object) -> dict[str, Any]:
+def row(ms: dict[str, float], *ratios: str, **labels: object) -> dict[str, Any]:
     """Return labels, what was measured, and ratios of it such as "a / b"."""
     values = {r: ms[r.partition(" / ")[0]] / ms[r.partition(" / ")[2]] for r in ratios}
-    return labels | {f"{name} {unit}": value for name, value in ms.items()} | values
+    return labels | {f"{name} ms": value for name, value in ms.items()} | values
 
 
 def main() -> None:
@@ -263,7 +243,7 @@ def main() -> None:
 
 
 TABLES = (hand_written_rnn, padded_and_packed, families, sweeps, recorded_training, probing)
-TABLES += (whole_command, peak_memory)
+TABLES += (whole_command,)
 
 if __name__ == "__main__":
     main()
