@@ -33,7 +33,7 @@ from statland.records.recorder import Recorder
 from statland.training.build import Built, build
 from statland.training.config import Settings, check, without_machine
 from statland.training.device import prepare_process
-from statland.training.run import Run
+from statland.training.run import Prepared, Run
 from statland.training.watch import GradientWatch, is_due
 
 ROOT, CPU, QUIET = Path(__file__).parents[1], torch.device("cpu"), Console(quiet=True)
@@ -115,7 +115,7 @@ def recorded_training(scale: float) -> Rows:
         with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
             choices = dict.fromkeys(("model", "model/init", "data", "optimizer"), "")
             identity = Identity(without_machine(settings), {}, choices)
-            Run(settings, identity, made, recorder, QUIET, asked=()).train()
+            Run(Prepared(settings, identity, made), recorder, QUIET).train()
 
     for name in ("rnn_cell", "rnn", "lstm"):
         settings, made = prepared(f"model={name}", "steps=1000", "probe_every=null")
