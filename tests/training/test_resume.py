@@ -18,7 +18,7 @@ from conftest import ROOT, extends, ran, rows_of, same_run
 from forked import run_script
 
 from statland.records import checkpoint, files
-from statland.records.checkpoint import CheckpointError, State
+from statland.records.checkpoint import State
 from statland.records.identity import Identity
 from statland.records.summary import read_summary, write_json
 from statland.settings import SettingError
@@ -153,7 +153,7 @@ def test_a_torn_or_old_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None
     for content in bad:
         path.write_bytes(content)
         before = contents(tmp_path)
-        with pytest.raises(CheckpointError, match=r"checkpoint\.pt") as refused:
+        with pytest.raises(SettingError, match=r"checkpoint\.pt") as refused:
             ran(tmp_path / "run", *SMALL, "steps=6", resume=True)
         assert "\n" not in str(refused.value)
         assert contents(tmp_path) == before
@@ -165,7 +165,7 @@ def test_a_checkpoint_can_run_no_code(tmp_path: Path) -> None:
             return os.system, (f"touch {tmp_path}/ran",)
 
     torch.save({"updates": 1, "evil": Evil()}, tmp_path / "checkpoint.pt")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(SettingError):
         checkpoint.load(tmp_path)
     assert not (tmp_path / "ran").exists()
 
@@ -276,13 +276,12 @@ def test_a_setting_that_an_old_run_lacks_has_its_neutral_value() -> None:
     old = Identity({"seed": 0, "model": {"init": {"gain": 2}}}, {}, {})
     model = {"init": {"gain": 2, "scale": 1}, "mask": None, "extra": {}}
     new = Identity({"seed": 0, "model": model, "dtype": None}, {}, {"model": "named anew"})
-    assert new.same_run(old)
-    assert old.same_run(new)
+    assert new.difference(old) is None
+    assert old.difference(new) is None
     for other in ({"scale": 2}, {"scale": True}, {"scale": 0}, {"scale": {"a": 3}}, {"gain": 1}):
-        assert not new._replace(
-            settings={"seed": 0, "model": {"init": {"gain": 2} | other}}
-        ).same_run(old)
-    assert not new._replace(files={"a.csv": "1"}).same_run(old)
+        settings = {"seed": 0, "model": {"init": {"gain": 2} | other}}
+        assert new._replace(settings=settings).difference(old)
+    assert new._replace(files={"a.csv": "1"}).difference(old)
 
 
 def test_a_diverging_run_diverges_when_resumed(tmp_path: Path) -> None:

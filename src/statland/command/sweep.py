@@ -47,7 +47,7 @@ def begin(jobs: Sequence[Job]) -> list[list[str]]:
     left, done = [], 0
     for job in jobs:
         run = identity_of(job.settings)
-        same = [o for o in ended[job.folder] if o.same_run(run._replace(files=o.files))]
+        same = [o for o in ended[job.folder] if not o.difference(run._replace(files=o.files))]
         done += bool(same)
         if not same or same[0].files:  # the job itself compares the price files
             left.append(job)
@@ -135,7 +135,8 @@ def place(sweep: Path, identity: Identity) -> Path:
         runs = runs_in(sweep)
         for folder, other in sorted(runs.items(), key=lambda run: not has_ended(run[0])):
             is_unread = not (other.files and identity.files) and not has_ended(folder)
-            if other.same_run(identity._replace(files=other.files) if is_unread else identity):
+            ours = identity._replace(files=other.files) if is_unread else identity
+            if not other.difference(ours):
                 if is_unread and identity.files:
                     write_identity(folder, identity)
                 return folder

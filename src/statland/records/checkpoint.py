@@ -26,10 +26,6 @@ class State(TypedDict):
     facts: dict[str, Any]  # what else the run goes on from, as plain values
 
 
-class CheckpointError(SettingError):
-    """A checkpoint that cannot be used."""
-
-
 def save(folder: Path, state: State) -> None:
     """Write the checkpoint of a run folder; the one before stays until the new one is on disk."""
     with replacing(folder / NAME) as file:
@@ -39,7 +35,7 @@ def save(folder: Path, state: State) -> None:
 def load(folder: Path) -> State | None:
     """Return what the checkpoint of a run folder holds; None if there is none.
 
-    Runs no code: torch.load takes weights and plain values only. Raises CheckpointError for a file
+    Runs no code: torch.load takes weights and plain values only. Raises SettingError for a file
     that is damaged, or from another version of the bench.
     """
     path = folder / NAME
@@ -51,11 +47,11 @@ def load(folder: Path) -> State | None:
         found = torch.load(path, map_location="cpu", weights_only=True)
         version = found.pop("format", None)
     except Exception as error:  # whatever a damaged file makes of the reader
-        raise CheckpointError(f"{path} cannot be read: {str(error)[:200]}") from error
+        raise SettingError(f"{path} cannot be read: {str(error)[:200]}") from error
     if damaged:
-        raise CheckpointError(f"{path} is damaged: wrong checksum of {damaged}")
+        raise SettingError(f"{path} is damaged: wrong checksum of {damaged}")
     if version != FORMAT or found.keys() != State.__annotations__.keys():
-        raise CheckpointError(f"{path} was written by another version of the bench")
+        raise SettingError(f"{path} was written by another version of the bench")
     return State(**found)  # type: ignore[typeddict-item]  # its keys were compared above
 
 
@@ -86,12 +82,12 @@ def load_into(
 ) -> None:
     """Give a model, and an optimizer, the state in the checkpoint of `folder`.
 
-    Raises CheckpointError if it belongs to another model.
+    Raises SettingError if it belongs to another model.
     """
     try:
         model.load_state_dict(state["model"])
         if optimizer is not None:
             optimizer.load_state_dict(state["optimizer"])
     except Exception as error:  # torch checks little of what it is given
-        message = f"{folder / NAME} belongs to another model: {str(error)[:200]}"
-        raise CheckpointError(message) from error
+        reason = str(error)[:200]
+        raise SettingError(f"{folder / NAME} belongs to another model: {reason}") from error

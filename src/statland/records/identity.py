@@ -21,15 +21,11 @@ class Identity(NamedTuple):
     files: dict[str, str]  # price file -> sha256 of its bytes; empty on a synthetic market
     choices: dict[str, str]  # the configs chosen: model, model/init, data, optimizer
 
-    def same_run(self, earlier: "Identity") -> bool:
-        """Return whether settings and files agree; the names of the choices do not count."""
-        return self.difference(earlier) is None
-
     def difference(self, earlier: "Identity") -> str | None:
-        """Return in one line how this run differs from an earlier one; None if it does not.
+        """Return in one line how this run differs from an earlier one; None if it is the same.
 
-        A setting that one of them lacks has its neutral value there: null, {} or 1. So a run stays
-        the same run when the bench gets a new setting.
+        The names of the choices do not count. A setting that one of them lacks has its neutral
+        value there: null, {} or 1. So a run stays the same when the bench gets a new setting.
         """
         ours, theirs = dict(_leaves(self.settings)), dict(_leaves(earlier.settings))
         for key in sorted(ours.keys() | theirs.keys()):

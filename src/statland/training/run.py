@@ -95,8 +95,7 @@ class Run:
         self.baselines = baselines(self.market)
         self.held_out = [b.to(self.device, self.dtype) for b in self.market.validation()]
         self.validation: dict[str, float | None] = {}
-        named = dict(self.model.named_parameters())
-        self.steps = StepLog(recorder, named, self.settings["log_every"])
+        self.steps = StepLog(recorder, self.model, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
         every = self.settings["probe_every"]
         span, is_spread = self.market.span, self.market.span_is_spread

@@ -47,10 +47,9 @@ class Tally:
 class StepLog:
     """Records the steps of a run."""
 
-    def __init__(
-        self, recorder: Recorder, parameters: Mapping[str, nn.Parameter], log_every: int
-    ) -> None:
-        self.recorder, self.parameters, self.log_every = recorder, parameters, log_every
+    def __init__(self, recorder: Recorder, model: nn.Module, log_every: int) -> None:
+        self.recorder, self.log_every = recorder, log_every
+        self.parameters = dict(model.named_parameters())
         self.tally = Tally()
         self.level = math.nan  # log10 of the norm when it was last recorded
         # Steps made and clipped by the last full row, and when that was.
@@ -81,11 +80,8 @@ class StepLog:
             self.level = level
         if not (is_due or is_last):
             return None
-        total = {
-            "gradient/log10_norm": level,
-            "loss/train": step.loss,
-            "norm/total": step.gradient_norm,
-        }
+        total = {"gradient/log10_norm": level, "loss/train": step.loss}
+        total["norm/total"] = step.gradient_norm
         if not (is_full or is_last):
             self.recorder.scalars(step.index, total)
             return None

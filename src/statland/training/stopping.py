@@ -11,8 +11,6 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-GRACE = 60  # seconds in which the jobs of a sweep finish their step and save
-
 
 class Interrupted(SystemExit):
     """A signal has stopped the run; the exit status is 128 plus the signal's number."""
@@ -49,7 +47,7 @@ def stop_workers_on_signal() -> None:
         workers = multiprocessing.active_children()
         for worker in workers:
             worker.terminate()
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + 60  # seconds, for a step and a checkpoint
         for worker in workers:
             worker.join(max(0, deadline - time.monotonic()))
         raise Interrupted(128 + number)
