@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 # By family, a model's name up to the first _. Six are Okabe and Ito's, three Paul Tol's, for
@@ -97,14 +97,13 @@ def curve(
 
     Its markers lie above all curves and begin where no other's do. Dashed, they are open.
     """
-    line: dict[str, Any] = {"ls": (0, (2.4, 1.2)), "alpha": 0.6} if dashed else {}
-    line |= {"lw": style.width, "zorder": 2.5 - 0.1 * style.width}  # the thinnest on top
-    axes.plot(x, y, color=style.colour, label=plain(name), **line)
-    dots: dict[str, Any] = {"marker": style.marker, "ms": 5.5, "ls": "", "zorder": 2.8}
-    dots |= {"mfc": "white", "mew": 0.9} if dashed else {"mec": "white", "mew": 0.5}
-    # matplotlib can space no markers on a curve of which nothing is known.
-    every = (style.start, 0.3) if np.isfinite(y).any() else None
-    axes.plot(x, y, color=style.colour, markevery=every, **dots)
+    look: dict[str, Any] = {"ls": (0, (2.4, 1.2)), "alpha": 0.6} if dashed else {}
+    look["zorder"] = 2.5 - 0.1 * style.width  # the thinnest on top
+    axes.plot(x, y, color=style.colour, lw=style.width, label=plain(name), **look)
+    look = {"mfc": "white", "mew": 0.9} if dashed else {"mec": "white", "mew": 0.5}
+    if np.isfinite(y).any():  # else matplotlib cannot space markers
+        look["markevery"] = style.start, 0.3
+    axes.plot(x, y, color=style.colour, marker=style.marker, ms=5.5, ls="", zorder=2.8, **look)
 
 
 def legend_of(styles: Mapping[str, Style], line: bool = True) -> dict[str, Artist]:
@@ -145,7 +144,7 @@ def label_powers(*panels: Axes) -> None:
     for axes, ends in zip(panels, limits, strict=True):
         axes.set_ylim(*ends)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(power))
+        axes.yaxis.set_major_formatter(power)
 
 
 def power(exponent: float, _: object = None) -> str:

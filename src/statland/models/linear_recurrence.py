@@ -33,7 +33,7 @@ class Sweep(torch.autograd.Function):
         """Map a (T, B, H) or (H,), and b (T, B, H), to all h (T, B, H)."""
         h = b.clone(memory_format=torch.contiguous_format)
         yesterday, *later = h.unbind(0)
-        for a_t, today in zip(_by_day(a, len(h))[1:], later, strict=True):
+        for a_t, today in zip(a.expand_as(h)[1:].unbind(0), later, strict=True):
             yesterday = today.addcmul_(a_t, yesterday)
         ctx.save_for_backward(a, h)
         return h
@@ -48,7 +48,7 @@ class Sweep(torch.autograd.Function):
         if not is_constant:
             at_a[0] = 0  # h_0 = 0
         v = torch.empty_like(h).copy_(grad)
-        a_days, v_days = _by_day(a.conj().resolve_conj(), len(h)), v.unbind(0)
+        a_days, v_days = a.conj().resolve_conj().expand_as(h).unbind(0), v.unbind(0)
         block = max(1, BLOCK_ELEMENTS // h[0].numel())
         for stop in range(len(h), 1, -block):
             start = max(1, stop - block)
@@ -69,8 +69,3 @@ def linear_recurrence(a: Tensor, b: Tensor) -> Tensor:
     complex. The backward pass is by hand, see `Sweep`; there is no second derivative.
     """
     return Sweep.apply(a, b)
-
-
-def _by_day(a: Tensor, days: int) -> tuple[Tensor, ...]:
-    """Each day's a: of a constant the same one again and again."""
-    return a.unbind(0) if a.ndim > 1 else (a,) * days

@@ -1,7 +1,6 @@
 """The files of a comparison: tables, figures, and one self-contained HTML page of all."""
 
 import base64
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -37,18 +36,17 @@ def write(
     `skipped` says which folders could not be read. Raises OSError where nothing can be written.
     """
     output.mkdir(parents=True, exist_ok=True)
-    pictures = {f"compare_{name}.png": _png(figure) for name, figure in figures.items()}
+    pictures = {f"compare_{name}.png": figure for name, figure in figures.items()}
     tests = tests_of(comparison)
     comparison.summary.to_csv(output / "compare.csv", index=False)
     tests.to_csv(output / "verdicts.csv", index=False)
-    for name, png in pictures.items():
-        (output / name).write_bytes(png)
     title = f"runs of {output.resolve().name}"
     parts = [f"<h1>{escape(title)}</h1>"]
     parts += _paragraphs((verdict.sentence for verdict in comparison.verdicts), "verdict")
     parts += [*_tables(comparison), *_paragraphs(comparison.facts)]
-    for name, png in pictures.items():
-        data = base64.b64encode(png).decode()
+    for name, figure in pictures.items():
+        figure.savefig(output / name)
+        data = base64.b64encode((output / name).read_bytes()).decode()
         parts.append(f'<img alt="{name}" src="data:image/png;base64,{data}">')
     if len(tests):
         parts += ["<h2>The tests behind the verdicts</h2>", _table(format_tests(tests))]
@@ -96,12 +94,6 @@ def _link(path: Path, text: str, beside: Path) -> str:
     """A link to a path as seen from a folder."""
     seen = Path(os.path.relpath(path.resolve(), beside.resolve())).as_posix()
     return f'<a href="{escape(quote(seen))}">{escape(text)}</a>'
-
-
-def _png(figure: "Figure") -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
 
 
 def _table(frame: pd.DataFrame, escaped: bool = False) -> str:

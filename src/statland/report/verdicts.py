@@ -7,7 +7,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from statland.data.base import EXACT
@@ -22,30 +22,26 @@ SEEDS = 3
 # with the same weights, differ by 6e-7 of their loss after 60 steps in float32.
 RESOLUTION = 1e-5
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-
 
 class Tests(NamedTuple):
     """Student's t-tests of paired differences: each field (..., R), one value per rival."""
 
-    lead: Floats  # the mean difference
-    low: Floats  # 95% interval of the lead
-    high: Floats
-    p: Floats  # two-sided
-    seeds: Integers  # how many pairs are finite
+    lead: np.ndarray  # the mean difference
+    low: np.ndarray  # 95% interval of the lead
+    high: np.ndarray
+    p: np.ndarray  # two-sided
+    seeds: np.ndarray  # how many pairs are finite
 
 
 class Verdict(NamedTuple):
     """Who leads, and the leader's test against each of C contestants and the baseline."""
 
-    leader: Integers  # (...) -1 where nobody can lead
-    winner: Integers  # (...) the leader where it wins, else -1
+    leader: np.ndarray  # (...) -1 where nobody can lead
+    winner: np.ndarray  # (...) the leader where it wins, else -1
     tests: Tests  # each field (..., C + 1)
-    beaten: Bools  # (..., C + 1) whether the lead is shown
-    diverged: Integers  # (..., C) on how many seeds
-    left_out: Bools  # (..., C) shares fewer than three seeds with the leader
+    beaten: np.ndarray  # (..., C + 1) whether the lead is shown
+    diverged: np.ndarray  # (..., C) on how many seeds
+    left_out: np.ndarray  # (..., C) shares fewer than three seeds with the leader
 
 
 def paired(rivals: ArrayLike, own: ArrayLike) -> Tests:
@@ -93,7 +89,7 @@ def judge(losses: ArrayLike, baseline: ArrayLike) -> Verdict:
     return Verdict(leader, np.where(wins, leader, -1), tests, beaten, diverged, left_out)
 
 
-def _leader(losses: Floats, shared: Integers, diverged: Integers) -> Integers:
+def _leader(losses: np.ndarray, shared: np.ndarray, diverged: np.ndarray) -> np.ndarray:
     """The leader (...), or -1, given the seeds (..., C, C) that contestants share."""
     healthy = diverged == 0
     comparable = (shared >= SEEDS) & ~np.eye(losses.shape[-1], dtype=bool)
