@@ -10,7 +10,6 @@ from rich.console import Console
 
 from statland.gradients import figures
 from statland.gradients.probe import WEIGHTS, measure, probe_batch, weight_contributions
-from statland.models.bare import Recurrence
 from statland.models.base import SequenceModel
 from statland.records.files import read_flow
 from statland.records.recorder import Recorder
@@ -99,14 +98,10 @@ def test_the_dependence_on_a_weight_is_the_root_mean_square_of_autograds() -> No
         assert 10**log10 == pytest.approx(torch.stack(norms).square().mean().sqrt().item(), 1e-10)
 
 
-def test_a_model_without_a_state_or_with_a_part_of_that_name_has_no_profile(
-    tmp_path: Path,
-) -> None:
+def test_a_model_without_a_state_adds_to_no_weights(tmp_path: Path) -> None:
     seen = watching(tmp_path / "a")
     seen.probe(0)
     seen.recorder.close()
     flow = seen.last[1].flow
     _, without, _ = built("model=tcn", "data.max_days=6")
     assert weight_contributions(without, seen.batch, flow) is None
-    named = Recurrence(torch.nn.GRUCell(1, 2), initial=torch.zeros(2), parts=(WEIGHTS,))
-    assert weight_contributions(named, seen.batch, flow) is None
