@@ -19,6 +19,7 @@ class Step:
     """A step between its backward pass and its update: the raw gradients are in place."""
 
     index: int  # updates made before this one
+    batch: Batch
     loss: float  # mean squared error
     gradient_norm: float  # of all parameters' gradients together, before clipping
     clipped: bool  # the gradient will be scaled down to clip_norm
@@ -55,7 +56,7 @@ def fit(
         clipped = clip_norm is not None and clip_norm < norm < math.inf
         skipped = not math.isfinite(norm)
         # Raw gradients: clipping would hide the explosion that we look for.
-        yield Step(index, loss, norm, clipped, skipped)
+        yield Step(index, batch, loss, norm, clipped, skipped)
 
         if clip_norm is not None and clipped:
             for gradient in (p.grad for p in parameters if p.grad is not None):
