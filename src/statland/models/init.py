@@ -3,7 +3,7 @@
 Each names what it needs of a model, and refuses a model without it.
 """
 
-from typing import Annotated, cast
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -117,6 +117,5 @@ def constant(
         layer.weight_hh.fill_(recurrent_weight)
         layer.bias_ih.fill_(bias)
         layer.bias_hh.zero_()  # only the sum of the two acts
-    output = cast(nn.Linear, model.output)
-    output.weight.fill_(output_weight)
-    output.bias.fill_(bias)
+    model.get_parameter("output.weight").fill_(output_weight)
+    model.get_parameter("output.bias").fill_(bias)

@@ -48,11 +48,6 @@ class LRUBlock(nn.Module):
         B = (self.log_gamma.exp()[:, None, None] * self.B).flatten(0, 1)  # real, (2 * N, H)
         return linear(n, B).unflatten(-1, (-1, 2))
 
-    def all_days(self, n: Tensor) -> Tensor:
-        """Return h on all days (T, B, N, 2) of n (T, B, H)."""
-        fed = torch.view_as_complex(self.fed(n))
-        return torch.view_as_real(linear_recurrence(torch.complex(*self.eigenvalues()), fed))
-
     def mixed(self, u: Tensor, n: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return y and the gate of the GLU, (..., H) each, of u, n (..., H) and h (..., N, 2)."""
         C = (self.C * self.C.new_tensor([1, -1])).flatten(1)  # real: C h is Re(C h)
@@ -114,7 +109,7 @@ class LRU(LayeredModel):
         h = torch.stack([a * re - b * im, a * im + b * re], dim=-1) + block.fed(n)
         y, gate = block.mixed(u, n, h)
         forget = torch.hypot(a, b).expand_as(re)
-        return {"re": h[..., 0], "im": h[..., 1], "y": y, "glu": gate, "forget": forget}
+        return {"re": h[..., 0], "im": h[..., 1], "y": y, "forget": forget, "glu": gate}
 
     def days(self, x_t: Tensor, state: State) -> list[State]:
         """Return what `day` returns of each block, from the encoded inputs."""
@@ -125,7 +120,8 @@ class LRU(LayeredModel):
         y = self.encoder(x.transpose(0, 1))  # (T, B, H)
         for place, block in enumerate(self.blocks, start=1):
             n = block.norm(y)
-            h = block.all_days(n)
+            a, fed = torch.complex(*block.eigenvalues()), torch.view_as_complex(block.fed(n))
+            h = torch.view_as_real(linear_recurrence(a, fed))
             if place == len(self.blocks):  # of the top block only the last day is needed
                 y, n, h = (at_last_day(days, lengths) for days in (y, n, h))
             y, _ = block.mixed(y, n, h)

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from statland.models.activation import modrelu, modrelu_, tanh
 from statland.models.base import Layer, State
-from statland.models.stacked import Init, StackedModel
+from statland.models.stacked import Init, StackedModel, layer_of
 from statland.settings import Count, Size
 
 # nonlinearity -> (f, f applied in place, f' written in terms of h = f(a); None where it is 1)
@@ -147,16 +147,10 @@ class HandWrittenRNN(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Map x (T, B, F) to the top layer's hidden state (B, H) after each company's last day."""
-        for layer in range(self.num_layers):
-            x = Unroll.apply(
-                x,
-                getattr(self, f"weight_ih_l{layer}"),
-                getattr(self, f"weight_hh_l{layer}"),
-                getattr(self, f"bias_ih_l{layer}") + getattr(self, f"bias_hh_l{layer}"),
-                self.nonlinearity,
-                lengths if layer == self.num_layers - 1 else None,
-                *self.own_bias(layer),
-            )
+        for index in range(self.num_layers):
+            U, W, b_ih, b_hh, _ = layer_of(self, f"_l{index}")
+            read = lengths if index == self.num_layers - 1 else None
+            x = Unroll.apply(x, U, W, b_ih + b_hh, self.nonlinearity, read, *self.own_bias(index))
         return x
 
     def own_bias(self, layer: int) -> tuple[Tensor, ...]:

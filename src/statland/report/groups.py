@@ -58,13 +58,10 @@ def group(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = ())
 
 def settings_of(runs: pd.DataFrame) -> list[str]:
     """The columns that are settings of an experiment, those of FIRST first."""
-    names = [
-        name for name in map(str, runs) if name.split(".")[0] in ("model", "data", "optimizer")
-    ]
-    names += [n for n in ("model/init", "steps_asked", "clip_norm", "dtype") if n in runs]
-    return sorted(
-        names, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)
-    )
+    groups = ("model", "data", "optimizer")
+    others = ("model/init", "steps_asked", "clip_norm", "dtype")
+    names = [n for n in map(str, runs) if n.split(".")[0] in groups or n in others]
+    return sorted(names, key=lambda n: (FIRST.index(n) if n in FIRST else len(FIRST), n))
 
 
 def varying(runs: pd.DataFrame) -> list[str]:
