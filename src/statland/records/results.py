@@ -99,8 +99,8 @@ def _row(folder: Path) -> dict[str, Any]:
     for when in ("before", "after"):
         row |= _of_gradient(summary.get("gradient", {}).get(when, {}), when)
     # A list cannot tell groups apart.
-    row |= {k: str(v) if isinstance(v, list) else v for k, v in flatten(config).items()}
-    return row | summary["choices"]
+    own = {k: str(v) if isinstance(v, list) else v for k, v in flatten(config).items()}
+    return own | row | summary["choices"]  # folder is where the run is, not the setting
 
 
 def _of_course(folder: Path, baselines: list[float]) -> dict[str, Any]:
