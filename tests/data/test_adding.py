@@ -143,7 +143,6 @@ def test_the_span_is_the_farthest_day_with_a_needed_value() -> None:
         market = adding(*overrides, "data.batch_size=200")
         x, ages, _ = companies(market, 200)
         back = ages - (x[..., 1] == 1).double().argmax(1) - 1
-        assert market.span_is_spread
         assert back.max() == market.span == span
 
 

@@ -93,7 +93,6 @@ def test_the_best_constant_knows_only_how_many_classes_there_are(task: str, erro
 
 def test_the_span_is_that_of_the_first_symbol() -> None:
     market = order(*OF_1997)
-    assert market.span_is_spread
     assert market.span == 110 - 10
     back = [
         len(word) - 1 - min(word.index(s) for s in "XY" if s in word)

@@ -54,7 +54,6 @@ def said(
     bounded: bool,
     change: float,
     span: int | None,
-    is_spread: bool = False,
     **other: object,
 ) -> str:
     gradient = {
@@ -67,17 +66,7 @@ def said(
         "theory_decay_per_day": None,
         "lost_companies": 0,
     }
-    return verdict(gradient | other, span, is_spread)
-
-
-def test_of_an_answer_on_several_days_the_line_names_the_farthest() -> None:
-    assert said(11, True, -9.8, 49, is_spread=True) == (
-        "vanishes: 1% of it reaches 11 days back; the answer is spread over up to 49 days back, "
-        "the farthest out of reach (-0.2 decades a day)"
-    )
-    assert "spread over up to 1 day back, the farthest within reach" in said(
-        1, True, -9.8, 1, is_spread=True
-    )
+    return verdict(gradient | other, span)
 
 
 def test_the_line() -> None:

@@ -120,7 +120,7 @@ def test_the_closing_examples_show_all_inputs_and_outputs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran(tmp_path, *TRUSTED, "model=diagonal", "data.max_days=5", "steps=1")
-    examples = capsys.readouterr().out.partition("Examples")[2].split("gradient norm")[0]
+    examples = capsys.readouterr().out.partition("Examples")[2].split("run folder")[0]
     row = r"^ +(\d\S*(?:, \S+){4}) │ +(\S+) (\S+) (\S+) │ +\S+ \S+ \S+ *$"
     rows = re.findall(row, examples, re.MULTILINE)
     assert len(rows) == 4

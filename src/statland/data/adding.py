@@ -34,7 +34,6 @@ class Adding(SyntheticMarket):
     """
 
     input_size = 2
-    span_is_spread = True
 
     def __init__(
         self,

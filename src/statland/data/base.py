@@ -37,8 +37,7 @@ class Market(ABC):
 
     input_size: int = 1  # F
     output_size: int = 1  # K
-    span: int | None = None  # days back from the last day at which the answer lies, if known
-    span_is_spread: bool = False  # then it lies on several days, and span is the farthest of them
+    span: int | None = None  # days back to the answer, or to its farthest day; None: unknown
     forecasts_returns: bool = False  # then forecasting zero is a baseline
     notes: Sequence[str] = ()  # lines on data left out, for the screen and the summary
     fingerprint: Mapping[str, str] = MappingProxyType({})  # name -> SHA-256 of each file it reads

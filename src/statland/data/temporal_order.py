@@ -37,7 +37,6 @@ class TemporalOrder(SyntheticMarket):
     """
 
     input_size = len(SYMBOLS)
-    span_is_spread = True
 
     def __init__(
         self, min_days: Days | None, max_days: Days, batch_size: Companies, task: Task, seed: int

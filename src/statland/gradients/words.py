@@ -29,11 +29,11 @@ def word(first_to_last: float) -> str | None:
     return "explodes" if first_to_last >= DECADES - 1e-9 else "holds"
 
 
-def verdict(gradient: Mapping[str, Any], span: int | None, is_spread: bool = False) -> str:
+def verdict(gradient: Mapping[str, Any], span: int | None) -> str:
     """One line: the word, how far the gradient reaches, how far back the answer lies.
 
-    `gradient` is what summary.json has of one moment; span is the market's, in days: the farthest
-    of several where the answer is spread over them.
+    `gradient` is what summary.json has of one moment; `span` is how many days back the answer lies,
+    its farthest day if it has several.
     """
     reach, lost = gradient["reach_days"], gradient["lost_companies"]
     if reach is None:
@@ -43,7 +43,7 @@ def verdict(gradient: Mapping[str, Any], span: int | None, is_spread: bool = Fal
     longest = gradient["longest_lag"]
     if longest == 0:
         return "not known: the histories are one day long, so there is no way back to measure"
-    answer = _answer(reach, span, is_spread)
+    answer = _answer(reach, span)
     return f"{gradient['verdict']}: {_size(gradient)}; {answer}{_slope(gradient)}"
 
 
@@ -57,12 +57,10 @@ def _size(gradient: Mapping[str, Any]) -> str:
     return f"1% of it reaches {_days(gradient['reach_days'])} back"
 
 
-def _answer(reach: int, span: int | None, is_spread: bool) -> str:
+def _answer(reach: int, span: int | None) -> str:
     if span is None:
         return "where the answer lies is not known"
     within = "within reach" if reach >= span else "out of reach"
-    if is_spread:
-        return f"the answer is spread over up to {_days(span)} back, the farthest {within}"
     return f"the answer lies {_days(span)} back, {within}"
 
 

@@ -98,10 +98,8 @@ class Run:
         self.steps = StepLog(recorder, self.model, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
         every = self.settings["probe_every"]
-        span, is_spread = self.market.span, self.market.span_is_spread
-        self.watch = GradientWatch(
-            name, self.model, self.held_out, span, recorder, console, every, is_spread
-        )
+        span = self.market.span
+        self.watch = GradientWatch(name, self.model, self.held_out, span, recorder, console, every)
         self.start = self.lost = 0  # where fit begins; steps in a row without a finite loss
 
     def record(self, started: float) -> dict[str, Any]:
@@ -117,7 +115,7 @@ class Run:
             status = self.train()
         except (Interrupted, KeyboardInterrupt):
             status = "interrupted"
-            screen.print_stopped(self.console, self.recorder.folder, self.steps.tally.updates)
+            screen.print_stopped(self.console, self.recorder.folder, self.steps.updates)
             raise
         except Exception:
             log.exception("the run failed")
@@ -126,7 +124,7 @@ class Run:
             summary = self._summary(status, time.perf_counter() - started)
             write_summary(self.recorder.folder, summary)
         examples = screen.examples(self.market, self.held_out[0], self.predictions[0])
-        screen.print_result(self.console, summary, self.steps.tally, examples)
+        screen.print_result(self.console, summary, examples)
         screen.print_where(self.console, self.recorder.folder)
         if self.asked:  # when all steps were made
             raise Interrupted(128 + self.asked[0])
@@ -150,8 +148,8 @@ class Run:
         self.steps.record_update()
         if status == "completed" and self.settings["checkpoint_every"] is not None:
             self._save()
-        self._validate(self.steps.tally.updates)
-        self.watch.finish(self.steps.tally.updates, diverged=status == "diverged")
+        self._validate(self.steps.updates)
+        self.watch.finish(self.steps.updates, diverged=status == "diverged")
         return status
 
     def _record_step(self, step: Step, bar: screen.Bar) -> None:
@@ -184,7 +182,7 @@ class Run:
             "gradient": self.watch.gradient,
             "machine": {key: value for key, value in self.settings.items() if key in KEPT},
         }
-        updates, weights = self.steps.tally.updates, self.model.state_dict()
+        updates, weights = self.steps.updates, self.model.state_dict()
         moments = self.optimizer.state_dict()
         state = State(updates=updates, model=weights, optimizer=moments, facts=facts)
         checkpoint.save(self.recorder.folder, state)
@@ -209,20 +207,19 @@ class Run:
         log.info("after %d updates: %s", updates, self.validation)
 
     def _summary(self, status: str, seconds: float) -> dict[str, Any]:
-        tally = self.steps.tally
+        steps = self.steps
         return {
             "status": status,
-            "steps": tally.updates,
+            "steps": steps.updates,
             "seconds": seconds,
             "choices": self.choices,
             "validation": self.validation,
             "baselines": self.baselines,
             "gradient": self.watch.gradient,
             "span": self.market.span,
-            "span_is_spread": self.market.span_is_spread,
             "notes": list(self.market.notes),
-            "clipped_steps": tally.clipped,
-            "nonfinite_steps": tally.skipped,
+            "clipped_steps": steps.clipped,
+            "nonfinite_steps": steps.skipped,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "config": self.settings,
             "provenance": provenance(),

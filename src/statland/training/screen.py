@@ -18,7 +18,6 @@ from torch import Tensor
 from statland.batch import Batch
 from statland.data.base import EXACT, Market
 from statland.training.fit import Step
-from statland.training.step_log import Tally
 
 # The charts that tell the story, pinned first in the link to TensorBoard.
 STORY = ["loss/validation", "gradient/log10_norm"]
@@ -51,21 +50,13 @@ class Bar(Progress):
         self.update(self.task, completed=step.index + 1, numbers=numbers)
 
 
-def print_result(
-    console: Console, summary: Mapping[str, Any], tally: Tally, examples: Table
-) -> None:
-    """Print what came out of a run; norms are of all gradients together, before clipping."""
+def print_result(console: Console, summary: Mapping[str, Any], examples: Table) -> None:
+    """Print what came out of a run."""
     if summary["status"] == "diverged":
-        line = f"diverged: after {tally.updates} steps the loss is not finite"
+        line = f"diverged: after {summary['steps']} steps the loss is not finite"
         console.print(line, style="bold", highlight=False)
     console.print(closing_table(summary), highlight=False)
     console.print(examples, highlight=False)
-    finite = ""
-    if tally.largest >= tally.smallest:
-        finite = f"smallest {short(tally.smallest)}, largest {short(tally.largest)}, "
-    norms = f"gradient norm: first {short(tally.first)}, {finite}last {short(tally.last)}; "
-    counts = f"clipped {tally.clipped} of {tally.updates} steps, not finite {tally.skipped}"
-    console.print(norms + counts, highlight=False, soft_wrap=True)
 
 
 def print_where(console: Console, folder: Path) -> None:

@@ -8,7 +8,6 @@ whose gradient is not finite.
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,28 +19,7 @@ from statland.training.fit import Step
 FIRST = 20  # steps
 MOVED = 0.5  # decades
 
-
-@dataclass
-class Tally:
-    """Counts the steps of a run; norms are of all gradients, before clipping."""
-
-    updates: int = 0  # as many as steps
-    clipped: int = 0
-    skipped: int = 0
-    first: float = math.nan
-    smallest: float = math.inf  # of those that are finite
-    largest: float = -math.inf
-    last: float = math.nan
-
-    def add(self, step: Step) -> None:
-        """Count one more step."""
-        self.last = norm = step.gradient_norm
-        self.first = self.first if self.updates else norm
-        if math.isfinite(norm):
-            self.smallest, self.largest = min(self.smallest, norm), max(self.largest, norm)
-        self.updates += 1
-        self.clipped += step.clipped
-        self.skipped += step.skipped
+STATE = ("updates", "clipped", "skipped", "level", "full_updates", "full_clipped")
 
 
 class StepLog:
@@ -50,22 +28,20 @@ class StepLog:
     def __init__(self, recorder: Recorder, model: nn.Module, log_every: int) -> None:
         self.recorder, self.log_every = recorder, log_every
         self.parameters = dict(model.named_parameters())
-        self.tally = Tally()
+        self.updates = self.clipped = self.skipped = 0  # steps; skipped ones are not finite
         self.level = math.nan  # log10 of the norm when it was last recorded
-        # Steps made and clipped by the last full row, and when that was.
-        self.made, self.clipped, self.seconds = 0, 0, time.perf_counter()
+        # Updates and clipped steps by the last full row, and when that was.
+        self.full_updates, self.full_clipped, self.seconds = 0, 0, time.perf_counter()
         # Copies of the parameters, while a step recorded in full waits for its update.
         self.before: dict[str, Tensor] | None = None
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, as plain values."""
-        tally = asdict(self.tally)
-        return {"tally": tally, "level": self.level, "made": self.made, "clipped": self.clipped}
+        return {name: getattr(self, name) for name in STATE}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.tally = Tally(**state["tally"])
-        self.level, self.made, self.clipped = state["level"], state["made"], state["clipped"]
+        vars(self).update(state)
 
     def add(self, step: Step, is_last: bool) -> float | None:
         """Record what is due at a step whose raw gradients are in place.
@@ -73,7 +49,9 @@ class StepLog:
         Returns the speed in steps per second if that was all there is, else None. An extra row at
         the last step changes no row of a run that is extended.
         """
-        self.tally.add(step)
+        self.updates += 1
+        self.clipped += step.clipped
+        self.skipped += step.skipped
         is_full, level = step.index % self.log_every == 0, log10(step.gradient_norm)
         is_due = is_full or step.index < FIRST or step.skipped or abs(level - self.level) >= MOVED
         if is_due and not step.skipped:
@@ -85,19 +63,19 @@ class StepLog:
         if not (is_full or is_last):
             self.recorder.scalars(step.index, total)
             return None
-        now, made = time.perf_counter(), self.tally.updates - self.made
+        now, made = time.perf_counter(), self.updates - self.full_updates
         speed = made / (now - self.seconds)
         norms = parameter_norms(self.parameters)
         rest = {
-            "norm/clipped_fraction": (self.tally.clipped - self.clipped) / made,
-            "norm/nonfinite_steps": self.tally.skipped,
+            "norm/clipped_fraction": (self.clipped - self.full_clipped) / made,
+            "norm/nonfinite_steps": self.skipped,
             **{f"norm_of_parameter/{name}": norm for name, norm in norms.items()},
             **{f"norm_of_parameter_log10/{name}": log10(norm) for name, norm in norms.items()},
             "speed/steps_per_second": speed,
         }
         self.recorder.scalars(step.index, total | rest)
         if is_full:
-            self.made, self.clipped, self.seconds = self.tally.updates, self.tally.clipped, now
+            self.full_updates, self.full_clipped, self.seconds = self.updates, self.clipped, now
         self.before = {name: p.detach().clone() for name, p in self.parameters.items()}
         return speed
 
@@ -106,5 +84,5 @@ class StepLog:
         if self.before is not None:
             ratios = update_ratios(self.before, self.parameters)
             tagged = {f"update_ratio/{name}": ratio for name, ratio in ratios.items()}
-            self.recorder.scalars(self.tally.updates - 1, tagged)
+            self.recorder.scalars(self.updates - 1, tagged)
             self.before = None

@@ -47,11 +47,9 @@ class GradientWatch:
         recorder: Recorder,
         console: Console,
         every: int | None,
-        span_is_spread: bool = False,
     ) -> None:
         """Watch a model on validation batches, probing every so many updates; None: never."""
         self.name, self.model, self.span = name, model, span
-        self.span_is_spread = span_is_spread
         self.recorder, self.console, self.every = recorder, console, every
         self.batch = probe_batch(held_out)
         self.gradient: dict[str, Any] = {}  # of summary.json, before and after
@@ -123,7 +121,7 @@ class GradientWatch:
         log.info(line)
 
     def _verdict(self, gradient: dict[str, Any]) -> str:
-        return verdict(gradient, self.span, self.span_is_spread)
+        return verdict(gradient, self.span)
 
     def _record_profiles(self, when: str, profiles: Any, first_lag: int = 0) -> None:
         """Write TensorBoard's profiles of before or after training, from a lag on."""
