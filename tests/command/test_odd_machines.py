@@ -106,7 +106,7 @@ IMPOSSIBLE = {
     f"runs_dir={LONG}": (1, "File name too long"),
     f"hydra.run.dir={LONG}": (1, "File name too long"),
     f"resume={LONG}": (2, "which is no run folder"),
-    f"data=stocks data.path={LONG}": (2, "File name too long"),
+    f"data=stocks data.path={LONG}": (2, "no folder of .csv or .csv.gz files"),
     "-m seed=0,1 runs_dir=taken": (1, "Not a directory: 'taken"),
     "runs_dir=taken/below": (1, "Not a directory: 'taken/below"),
 }

@@ -18,16 +18,16 @@ from torch import Tensor
 
 from statland.gradients import Flow, profile
 from statland.gradients.figures import heatmap_figure, profile_figure
-from statland.gradients.probe import Probed
+from statland.gradients.reach import Profile
 
 LAGS = torch.arange(50, dtype=torch.float64)
 SPREAD = torch.linspace(-0.1, 0.1, 5, dtype=torch.float64)[:, None]
 
 
-def probed(step: int, log10: Tensor, **parts: Tensor) -> Probed:
-    """A probe of five companies whose median flow is `log10`."""
+def probed(log10: Tensor, **parts: Tensor) -> dict[str, Profile]:
+    """The profiles of five companies whose median flow is `log10`."""
     quantities = {"state": log10, "x": log10 - 2, **parts}
-    return Probed(step, {name: profile(SPREAD + log10) for name, log10 in quantities.items()})
+    return {name: profile(SPREAD + log10) for name, log10 in quantities.items()}
 
 
 def lines_of(axes: Axes) -> dict[str, Line2D]:
@@ -55,9 +55,15 @@ def covers_nothing(figure: Figure) -> bool:
 
 def test_the_profile() -> None:
     h, c = -0.5 * LAGS - 1, -0.5 * LAGS
-    after = probed(700, -0.5 * LAGS, h=h, c=c, weights=LAGS)
+    after = probed(-0.5 * LAGS, h=h, c=c, weights=LAGS)
     figure = profile_figure(
-        "a: rnn on recall", after, probed(0, -1.0 * LAGS), 49, -0.5, "vanishes: 4 of 49"
+        "a: rnn on recall",
+        after,
+        probed(-1.0 * LAGS),
+        49,
+        -0.5,
+        "vanishes: 4 of 49",
+        name="after 700 steps",
     )
     axes = figure.axes[0]
     lines = lines_of(axes)
@@ -99,17 +105,17 @@ def test_a_measured_flow_alone_and_before_training() -> None:
 def test_exact_zeros_and_divergence_are_named() -> None:
     dead = torch.where(LAGS < 20, -0.05 * LAGS, -math.inf)
     lost = torch.full_like(LAGS, math.nan)
-    figure = profile_figure("a", probed(9, dead), probed(0, -0.1 * LAGS), 49, diverged=31)
+    figure = profile_figure("a", probed(dead), probed(-0.1 * LAGS), 49, diverged=31)
     crosses = lines_of(figure.axes[0])["exactly 0 on 30 of 50 days"]
     assert list(crosses.get_xdata()) == list(range(20, 50))
     assert "diverged at step 31" in texts_of(figure)
     assert covers_nothing(figure)
-    nothing = profile_figure("a", probed(9, lost), probed(0, -0.1 * LAGS), 49)
-    assert "after 9 steps: every state is nan" in texts_of(nothing)
+    nothing = profile_figure("a", probed(lost), probed(-0.1 * LAGS), 49)
+    assert "after training: every state is nan" in texts_of(nothing)
     # A band goes down to zeros as far as anything is drawn: to the smallest median.
     log10 = (SPREAD - 0.1 * LAGS).clone()
     log10[0, 10:] = -math.inf
-    one = Probed(0, {"state": profile(log10)})
+    one = {"state": profile(log10)}
     band = profile_figure("a", one, one).axes[0].collections[0].get_paths()[0].vertices
     np.testing.assert_allclose(band[:, 1].min(), -4.9)
 
@@ -180,7 +186,7 @@ def test_they_draw_whatever_was_measured() -> None:
         log10 = torch.full((3, lags), -math.inf).double()
         if math.isfinite(decay):
             log10 = decay * torch.arange(lags).double().expand(3, -1)
-        one = Probed(0, {"state": profile(log10)})
+        one = {"state": profile(log10)}
         for figure in (
             profile_figure(name, one, one, None, decay if math.isfinite(decay) else None, name),
             heatmap_figure(name, {0: log10[0]}, None, name, 0),

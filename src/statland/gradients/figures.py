@@ -14,7 +14,7 @@ from torch import Tensor
 
 from statland.drawing import COLOURS, DECADES, DIVERGING, FONT, finite, label_powers, plain, power
 from statland.gradients.flow import Flow
-from statland.gradients.probe import WEIGHTS, Probed, leading, profiles_of
+from statland.gradients.probe import WEIGHTS, leading, profiles_of
 from statland.gradients.reach import Profile, reach_days
 
 BEFORE, AFTER, THEORY, ANSWER, ADDED = "#999999", "#0072B2", "#D55E00", "#009E73", "#882255"
@@ -30,12 +30,13 @@ UNKNOWN, ZERO, LOST = "#d4d4d4", "#8f8f8f", "#4a4a4a"
 
 def profile_figure(
     title: str,
-    flow: Flow | Probed,
-    before: Flow | Probed | None = None,
+    flow: Flow | Mapping[str, Profile],
+    before: Flow | Mapping[str, Profile] | None = None,
     span: int | None = None,
     theory: float | None = None,
     subtitle: str = "",
     diverged: int | None = None,
+    name: str = "after training",
 ) -> Figure:
     """Draw the flow against days back, and that before training: medians, bands from p10 to p90.
 
@@ -45,14 +46,13 @@ def profile_figure(
     verdict; `diverged` is the step at which training diverged. savefig("flow.png") writes it.
     """
     figure, axes = _canvas(title, subtitle, diverged)
-    now = profiles_of(flow)
+    now, first = (profiles_of(f) if isinstance(f, Flow) else f for f in (flow, before))
+    assert now is not None
     quantity = leading(now)
-    if before is not None:
-        median = _band(axes, profiles_of(before)[quantity], BEFORE, 4.5, "before training")
-    if flow is not before:  # else nothing was trained
-        name = "median" if before is None else "after training"
-        name = f"after {flow.step} steps" if isinstance(flow, Probed) else name
-        median = _band(axes, now[quantity], AFTER, 2.0, name)
+    if first is not None:
+        median = _band(axes, first[quantity], BEFORE, 4.5, "before training")
+    if now is not first:  # else nothing was trained
+        median = _band(axes, now[quantity], AFTER, 2.0, "median" if first is None else name)
     _parts(axes, now)
     if theory is not None and median[0].isfinite():
         lags = np.arange(len(median))

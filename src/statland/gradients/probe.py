@@ -40,13 +40,6 @@ LAGS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 LYAPUNOV_COMPANIES, LYAPUNOV_COUNT = 4, 16
 
 
-class Probed(NamedTuple):
-    """The profiles of the gradient flow after so many updates, by quantity."""
-
-    step: int
-    profiles: dict[str, Profile]
-
-
 class Measured(NamedTuple):
     """The gradient flow of one moment of training, and what goes with it."""
 
@@ -117,10 +110,8 @@ def weight_contributions(model: SequenceModel, batch: Batch, flow: Flow) -> Cont
     return Contributions(profile(found.together), dependence)
 
 
-def profiles_of(flow: Flow | Probed) -> dict[str, Profile]:
-    """The profiles of a measured flow, or of a probe that holds them already, by quantity."""
-    if isinstance(flow, Probed):
-        return flow.profiles
+def profiles_of(flow: Flow) -> dict[str, Profile]:
+    """The profiles of a measured flow, by quantity."""
     return {name: profile(log10) for name, log10 in flow.log10.items()}
 
 

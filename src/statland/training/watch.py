@@ -11,13 +11,13 @@ from statland.batch import Batch
 from statland.gradients.probe import (
     WEIGHTS,
     Measured,
-    Probed,
     largest_lyapunov_exponents,
     leading,
     measure,
     probe_batch,
     weight_contributions,
 )
+from statland.gradients.reach import Profile
 from statland.gradients.spectrum import linear_decay
 from statland.gradients.words import verdict
 from statland.models.base import SequenceModel
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 EARLY = {0, 1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 200}
 
 REDRAW_SECONDS = 60  # age of the figures at which a resume point draws them anew
+
+Probe = tuple[int, dict[str, Profile]]  # updates made, and profiles by quantity
 
 # A heatmap has no room for more moments of training, and profiles are drawn of so few.
 MOMENTS, PICTURES = 512, 3
@@ -140,22 +142,23 @@ class GradientWatch:
 
         assert self.last is not None
         title = f"{self.recorder.folder.name}: {self.name}"
-        flow = read_flow(self.recorder.folder)
-        probes = [Probed(step, profiles) for step, profiles in flow.items()]
+        probes = list(read_flow(self.recorder.folder).items())
         said, theory = self._verdict(self.last[1].gradient), linear_decay(self.model)
-        for probed in thinned(probes, PICTURES):
-            at_end = (said, diverged) if probed is probes[-1] else ("", None)
-            if probed.step > self.pictured:
+        (_, first), (last, _) = probes[0], probes[-1]
+        for step, profiles in thinned(probes, PICTURES):
+            at_end = (said, diverged) if step == last else ("", None)
+            if step > self.pictured:
+                name = f"after {step} steps"
                 figure = figures.profile_figure(
-                    title, probed, probes[0], self.span, theory, *at_end
+                    title, profiles, first, self.span, theory, *at_end, name
                 )
-                self.recorder.figure("picture/profile", figure, probed.step)
-                self.pictured = probed.step
+                self.recorder.figure("picture/profile", figure, step)
+                self.pictured = step
         if len(probes) > 1:  # one moment has no course
             shown = thinned(probes, MOMENTS)
-            course = {p.step: p.profiles[leading(p.profiles)].median for p in shown}
+            course = {step: flow[leading(flow)].median for step, flow in shown}
             heatmap = figures.heatmap_figure(title, course, self.span, said, diverged)
-            self.recorder.figure("picture/heatmap", heatmap, probes[-1].step)
+            self.recorder.figure("picture/heatmap", heatmap, last)
         gc.collect()
         self.drawn = time.perf_counter()
 
@@ -165,7 +168,7 @@ def is_due(updates: int, every: int | None) -> bool:
     return every is not None and (updates % every == 0 or updates in EARLY)
 
 
-def thinned(probes: list[Probed], count: int) -> list[Probed]:
+def thinned(probes: list[Probe], count: int) -> list[Probe]:
     """Return at most `count` of them, evenly, the first and the last among them."""
     last = len(probes) - 1
     places = {round(place * last / (count - 1)) for place in range(count)}
