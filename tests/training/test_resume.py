@@ -308,15 +308,17 @@ def test_a_resumed_run_is_not_completed_yet(
 
 def test_a_signal_after_the_last_step_lets_the_run_end(tmp_path: Path) -> None:
     """Its exit status says that it came, so that a sweep stops too."""
-    command = (*SMALL, "steps=200", "sweep=s", "runs_dir=.", "seed=0,1")
-    with start(tmp_path, "-m", *command) as process:
-        wait_for(tmp_path / "s/rnn_cell-seed=0/metrics.csv", "\n200,loss/validation", process)
+    shared = (*SMALL, "steps=200", "sweep=s", "runs_dir=.")
+    names = [run_name("rnn_cell", [*shared, f"seed={seed}"]) for seed in (0, 1)]
+    first, second = (tmp_path / "s" / name for name in names)
+    with start(tmp_path, "-m", *shared, "seed=0,1") as process:
+        wait_for(first / "metrics.csv", "\n200,loss/validation", process)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "Traceback" not in err
-    assert read_summary(tmp_path / "s/rnn_cell-seed=0")["status"] == "completed"
-    assert not (tmp_path / "s/rnn_cell-seed=1/metrics.csv").exists()
+    assert read_summary(first)["status"] == "completed"
+    assert not (second / "metrics.csv").exists()
 
 
 def test_a_full_disk_is_reported_in_one_line_and_loses_nothing(tmp_path: Path) -> None:
