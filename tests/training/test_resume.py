@@ -17,6 +17,7 @@ import torch
 from conftest import ROOT, extends, ran, rows_of, same_run
 from forked import run_script
 
+from statland.command.sweep import run_name
 from statland.records import checkpoint, files
 from statland.records.checkpoint import State
 from statland.records.identity import Identity
