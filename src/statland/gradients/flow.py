@@ -56,23 +56,20 @@ def gradient_flow(
 
     `model` may be
 
-    - a RecurrentModel of this project: the flow to its states and inputs;
-    - an nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell or nn.GRUCell: likewise; it predicts its
-      last hidden state (B, H). x has the layout that nn.RNN expects, so (T, B, F) unless it is
-      batch_first; for a cell it is (B, T, F);
-    - any step (x_t, state) -> state with a readout, through `Recurrence`: likewise;
-    - any other module that maps x to predictions (B, K): the flow to its inputs alone, by autograd
-      in float64. There a flow below 1e-308 is lost, and -inf may mean that; a ragged batch needs a
-      SequenceModel, which takes lengths.
+    - a RecurrentModel of this project, or any step with a readout as a `Recurrence`: the flow to
+      its states and inputs;
+    - an nn.RNN, nn.LSTM, nn.GRU or one of their cells: likewise; it predicts its last hidden state
+      (B, H). x has the layout that nn.RNN expects, so (T, B, F) unless it is batch_first;
+    - any other module that maps x to predictions (B, K): the flow to its inputs alone. There a flow
+      below 1e-308 is lost, and -inf may mean that; only a SequenceModel takes lengths.
 
         rnn, head = nn.GRU(3, 64, batch_first=True), nn.Linear(64, 1)
         flow = gradient_flow(rnn, x, loss=lambda h: (head(h) - y).square().squeeze(1))
         profile(flow.log10["state"]).median   # log10 of the flow at lag 0, 1, 2, ...
 
-    All is computed on a float64 copy, on the processor, in evaluation mode, so without dropout: the
-    model, its gradients and the state of the random numbers stay as they are. Raises ValueError
-    where several outputs have no loss, where the loss does not give one value a company, and where
-    predictions are not (B, K).
+    All is computed on a float64 copy, on the processor, without dropout: the model, its gradients
+    and the random numbers stay as they are. Raises ValueError if several outputs have no loss, the
+    loss does not give one value per company, or predictions are not (B, K).
     """
     model, x = as_recurrence(model, x)
     if lengths is not None and not isinstance(model, SequenceModel):

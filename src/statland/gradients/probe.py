@@ -100,12 +100,16 @@ class Contributions(NamedTuple):
 def weight_contributions(model: SequenceModel, batch: Batch, flow: Flow) -> Contributions | None:
     """Measure what the days add to the recurrent weights, given the flow of the batch.
 
-    None for a model without a state. The mean square is over the companies whose sum is known; None
-    if there is no such company, or all sums are 0.
+    None for a model without a state, and for one whose `cell` torch.vmap cannot take. The mean
+    square is over the companies whose sum is known; None if there is no such company, or all sums
+    are 0.
     """
     if not isinstance(model, RecurrentModel):
         return None
-    found = of_flow(model, batch.x, flow, batch.lengths)
+    try:
+        found = of_flow(model, batch.x, flow, batch.lengths)
+    except (RuntimeError, AttributeError):  # by vmap; the run goes on
+        return None
     dependence = {name: _log10_rms(log10) for name, log10 in found.summed.items()}
     return Contributions(profile(found.together), dependence)
 

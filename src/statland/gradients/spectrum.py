@@ -1,5 +1,7 @@
 """What the recurrence does to small changes: singular values, eigenvalues, Lyapunov exponents."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,16 +12,14 @@ from statland.models.base import RecurrentModel, SequenceModel, State
 
 def spectral_radius(matrix: Tensor) -> float:
     """The largest absolute eigenvalue of (H, H); nan where an element is not finite."""
-    if not matrix.isfinite().all():
-        return float("nan")
-    return torch.linalg.eigvals(matrix.cpu().double()).abs().max().item()
+    known = matrix.isfinite().all()
+    return torch.linalg.eigvals(matrix.cpu().double()).abs().max().item() if known else math.nan
 
 
 def largest_singular_value(matrix: Tensor) -> float:
     """The most that (H, H) stretches any vector; nan where an element is not finite."""
-    if not matrix.isfinite().all():
-        return float("nan")
-    return torch.linalg.matrix_norm(matrix.cpu().double(), 2).item()
+    known = matrix.isfinite().all()
+    return torch.linalg.matrix_norm(matrix.cpu().double(), 2).item() if known else math.nan
 
 
 def linear_decay(model: SequenceModel) -> float | None:

@@ -6,10 +6,8 @@ Every day uses the same weights W, so dl/dW is a sum over days: with v_t = u dp/
 at the state after day t, company b's day t adds v_t ds_t/dW, where s_{t-1} is held fixed. For a
 layer of the form of nn.RNN that is delta_t h_{t-1}^T, of norm ||delta_t|| ||h_{t-1}||.
 
-As in flow.py the chain rule is cut at the prediction: this is u dp_b/dW by days, and the error
-||dl_b/dp_b|| is the one factor, the same on all days and for all weights, that makes dl_b/dW of it.
-Unlike the flow to the states it also asks what there was to learn from: a day that the gradient
-reaches adds nothing if the state before it is 0.
+As in flow.py the chain rule is cut at the prediction. Unlike the flow to the states this also asks
+what there was to learn from: a day that the gradient reaches adds nothing if the state before is 0.
 """
 
 import math
@@ -49,12 +47,9 @@ def weight_flow(
 ) -> WeightFlow:
     """Measure, by lag, the norm of what each day adds to the gradient of each recurrent weight.
 
-    x (B, T, F), lengths (B,), `loss` and what `model` may be are as for `gradient_flow`, but that
-    the model must have a state. The norm is that of u dp_b/dW's term of the day, and lag 0 is the
-    company's own last day; plus log10_error it is that of dl_b/dW's.
-
-    The recurrent weights are all parameters that a day's step uses, by the names that
-    `named_parameters` has for them; those of the readout are not among them. A matrix that is
+    The arguments are those of `gradient_flow`; the model must have a state. The norm is that of u
+    dp_b/dW's term of the day; plus log10_error it is that of dl_b/dW's. The recurrent weights are
+    the parameters that a day's step uses, by their names in `named_parameters`. A matrix that is
     computed from a parameter (exprnn's) is measured in its place.
 
         rnn, head = nn.GRU(3, 64, batch_first=True), nn.Linear(64, 1)
@@ -63,10 +58,8 @@ def weight_flow(
         profile(added.together).median                # all weights together
         added.summed["weight_hh_l0"]                  # how the prediction depends on it, in all
 
-    All is computed on a float64 copy, on the processor, in evaluation mode, from a gradient of norm
-    1, so that no number of days overflows or vanishes. Raises ValueError for a model without a
-    state, and where `gradient_flow` does. Asked for since 2017 in PyTorch issue 1407, "weight
-    gradients by time step".
+    Raises ValueError for a model without a state, and where `gradient_flow` does. Asked for since
+    2017 in PyTorch issue 1407, "weight gradients by time step".
     """
     recurrent, by_company = as_recurrence(model, x)
     if not isinstance(recurrent, RecurrentModel):
@@ -189,18 +182,7 @@ def contributions(
         found: State = vjp(after, weights)[1]({n: part[None] for n, part in at_after.items()})[0]
         return found
 
-    x_t = x.flatten(0, 1)
-    before, at = ({n: s.flatten(0, 1) for n, s in of.items()} for of in (state, v))
+    rows = ({n: s.flatten(0, 1) for n, s in of.items()} for of in (state, v))
     with torch.random.fork_rng(devices=[]):
-        try:
-            found = vmap(one, randomness="different")(x_t, before, at)
-        except (RuntimeError, AttributeError):  # a cell that cannot be vmapped: one day at a time
-            days = zip(x_t, _rows(before), _rows(at), strict=True)
-            each = [one(*row) for row in days]
-            found = {name: torch.stack([terms[name] for terms in each]) for name in weights}
+        found = vmap(one, randomness="different")(x.flatten(0, 1), *rows)
     return {name: terms.unflatten(0, x.shape[:2]) for name, terms in found.items()}
-
-
-def _rows(state: State) -> list[State]:
-    """Each row of a state (N, ...)."""
-    return [dict(zip(state, row, strict=True)) for row in zip(*state.values(), strict=True)]

@@ -24,15 +24,6 @@ if TYPE_CHECKING:  # importing it takes a second, which no run should wait for b
 # Largest float32: TensorBoard's scalars are no wider. metrics.csv has the plain value.
 FLOAT32_MAX = 3.4028234663852886e38
 
-# HParams drops a run if one of the metrics that it shows first is not finite. These stand there
-# instead of -inf, and of inf and nan: 1e-45 is float32's smallest number, 1e-324 below float64's.
-EDGES = {
-    "gradient/first_to_last": (-324.0, 324.0),
-    "gradient/log10_norm": (-45.0, math.log10(FLOAT32_MAX)),
-    "loss/train": (-FLOAT32_MAX, FLOAT32_MAX),
-    "loss/validation": (-FLOAT32_MAX, FLOAT32_MAX),
-}
-
 
 class Recorder(AbstractContextManager["Recorder"]):
     """Writes one run folder: TensorBoard events, CSV files and figures.
@@ -82,7 +73,7 @@ class Recorder(AbstractContextManager["Recorder"]):
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Write scalars of one step, as one TensorBoard event; None is left out."""
         present = {tag: float(value) for tag, value in values.items() if value is not None}
-        shown = [Summary.Value(tag=t, simple_value=showable(t, v)) for t, v in present.items()]
+        shown = [Summary.Value(tag=t, simple_value=_float32(v)) for t, v in present.items()]
         self._write(Summary(value=shown), step)
         self._rows.writerows((step, tag, repr(value)) for tag, value in present.items())
         self._file.flush()
@@ -139,11 +130,6 @@ def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
     return file, rows
 
 
-def showable(tag: str, value: float) -> float:
-    """Return a scalar as TensorBoard gets it, in float32's range; see EDGES for what is beyond."""
-    if abs(value) > FLOAT32_MAX:
-        value = math.copysign(math.inf, value)
-    if math.isfinite(value) or tag not in EDGES:
-        return value
-    low, high = EDGES[tag]
-    return low if value == -math.inf else high
+def _float32(value: float) -> float:
+    """A scalar in float32's range: what is beyond is infinite."""
+    return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value
