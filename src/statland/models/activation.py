@@ -31,12 +31,14 @@ class _Sigmoid(torch.autograd.Function):
 
 def sigmoid(a: Tensor) -> Tensor:
     """Return sigmoid(a) of a pre-activation of any shape."""
-    return logsigmoid(a).exp() if a.dtype == torch.float64 else _Sigmoid.apply(a)
+    if a.dtype != torch.float64:
+        return _Sigmoid.apply(a)
+    return logsigmoid(a).exp() if torch.is_grad_enabled() else a.sigmoid()
 
 
 def tanh(a: Tensor) -> Tensor:
     """Return tanh(a) of a pre-activation of any shape."""
-    if a.dtype != torch.float64:
+    if a.dtype != torch.float64 or not torch.is_grad_enabled():
         return a.tanh()
     # Near 0 the first form loses digits of the value, and the slope of the second is right.
     return torch.where(a.abs() > 1, 2 * logsigmoid(2 * a).exp() - 1, a.tanh())
