@@ -2,11 +2,12 @@
 
 import signal
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from statland.command.help import register_help
+from statland.command.help import help_text
 from statland.command.mistakes import errors_in_one_line, hydra_arguments
 from statland.command.streams import ignore_broken_pipes
 
@@ -22,7 +23,9 @@ def train(config: DictConfig) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a run begins, which then saves on Ctrl-C
     ignore_broken_pipes()
-    register_help()
-    sys.argv[1:] = hydra_arguments(sys.argv[1:])
-    with errors_in_one_line():
-        train()
+    if {"-h", "--help"}.intersection(sys.argv):
+        print(help_text(Path(__file__).parents[1] / "configs", sys.argv[1:]))
+    else:
+        sys.argv[1:] = hydra_arguments(sys.argv[1:])
+        with errors_in_one_line():
+            train()

@@ -359,9 +359,9 @@ def test_pictures_come_at_the_end_and_at_a_checkpoint_older_than_a_minute(
 ) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(watch.GradientWatch, "_draw", lambda self, *_: drawn.append(self.last[0]))
-    settings = (*SMALL, "steps=10", "checkpoint_every=4")
+    settings = (*SMALL, "steps=10", "checkpoint_every=4", "probe_every=7")
     ran(tmp_path / "a", *settings)
     assert drawn == [10]
     monkeypatch.setattr(watch, "REDRAW_SECONDS", 0)
     ran(tmp_path / "b", *settings)
-    assert drawn == [10, 3, 7, 10]
+    assert drawn == [10, 1, 7, 10]

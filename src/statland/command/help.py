@@ -1,12 +1,32 @@
-"""The text of --help: the yaml files on Hydra's search path, as they stand.
+"""The text of --help: the yaml files in configs/ and in --config-dir, as they stand.
 
 A new model, market or preset is listed by its yaml alone; see configs/README.md.
 """
 
+import argparse
 import re
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+TEMPLATE = """\
+python scripts/train.py [GROUP=CHOICE ...] [KEY=VALUE ...]
+
+Fits one model to one market and measures how far back its gradient reaches.
+  python scripts/train.py model=lstm data=recall data.max_days=25
+  python scripts/train.py resume=FOLDER                           resume that run
+  python scripts/train.py -m model=rnn,lstm seed=0,1,2            a sweep: all combinations
+  python scripts/train.py -m experiment=memory                    a sweep from a preset
+  tensorboard --logdir runs                                       compare runs
+
+Below are the files in configs/. On the command line, `hidden_size: 32` of a model is
+model.hidden_size=32.
+
+{sections}
+
+hydra/launcher=joblib    with -m: on all cores; Ray and Slurm: see configs/README.md
+--config-dir DIR         add your own yaml files, as DIR/model/NAME.yaml: see configs/README.md
+--cfg job                print the composed config
+--hydra-help             list the options that Hydra adds
+"""
 
 # An entry of a defaults list that chooses from a group, with its comment.
 ENTRY = re.compile(r"^ *- (\w+): (\w+) +# (.*)$", re.MULTILINE)
@@ -15,20 +35,13 @@ ENTRY = re.compile(r"^ *- (\w+): (\w+) +# (.*)$", re.MULTILINE)
 NO_SETTING = re.compile(r"^(?:defaults:.*\n(?:[ -].*\n)*|#.*\n|_.*\n|\s*\n)", re.MULTILINE)
 
 
-def register_help() -> None:
-    """Let ${help_from_configs:} in a config stand for the help text."""
-    OmegaConf.register_new_resolver("help_from_configs", help_text, replace=True)
-
-
-def help_text(_root_: DictConfig) -> str:
-    """Return all groups with their choices, and all settings, for Hydra's help template.
-
-    `_root_` is the composed config. It says where Hydra looks for yaml files.
-    """
-    sources = [source for source in _root_.hydra.runtime.config_sources if source.schema == "file"]
-    folders = [Path(source.path) for source in sources]
-    main = next(Path(source.path) for source in sources if source.provider == "main")
-    train = read(main / "train.yaml")
+def help_text(configs: Path, arguments: list[str]) -> str:
+    """Return all groups with their choices, and all settings, given the command's arguments."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    own = parser.parse_known_args(arguments)[0].config_dir
+    folders = [configs] if own is None else [configs, own]
+    train = read(configs / "train.yaml")
     groups = ENTRY.findall(train)
     sections = ["settings of the run as a whole\n" + indented(train.split("\nhydra:")[0], 2)]
     for group, default, comment in groups:  # which grows: groups within groups come last
@@ -36,7 +49,7 @@ def help_text(_root_: DictConfig) -> str:
         sections.append(section(f"{group}=    {comment} (default: {default})", choices, default))
         within = ENTRY.findall(choices.get(default, ""))
         groups += [(f"{group}/{inner}", *rest) for inner, *rest in within]
-    return "\n\n".join(sections).replace("$", "$$")  # the template is a string.Template
+    return TEMPLATE.format(sections="\n\n".join(sections))
 
 
 def choices_of(group: str, folders: list[Path]) -> dict[str, str]:

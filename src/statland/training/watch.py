@@ -27,7 +27,7 @@ from statland.records.recorder import Recorder
 log = logging.getLogger(__name__)
 
 # Probes are dense where training moves most: after so many updates, then every probe_every.
-EARLY = {0, 1, 3, 10, 30, 100}
+EARLY = {0, 1, 10, 100}
 
 REDRAW_SECONDS = 60  # age of the figures at which a resume point draws them anew
 
