@@ -27,7 +27,6 @@ from torch.utils.benchmark import Timer
 
 from statland.gradients.probe import largest_lyapunov_exponents, measure, weight_contributions
 from statland.models.base import at_last_day
-from statland.models.linear_recurrence import linear_recurrence
 from statland.records.identity import Identity
 from statland.records.recorder import Recorder
 from statland.training.build import Built, build
@@ -87,25 +86,6 @@ def families(scale: float) -> Rows:
         for name in names:
             fused = {f"/ nn.{of.upper()}": ms[name] / ms[of] for of in ("rnn", "lstm", "gru")}
             yield {"model": name, "days": days, "ms": ms[name]} | fused
-
-
-def sweeps(scale: float) -> Rows:
-    """h_t = a_t h_{t-1} + b_t, forward and backward, 32 companies, 64 units"""
-
-    def loop(a: Tensor, b: Tensor) -> Tensor:
-        states = [b[0]]
-        for a_t, b_t in zip(a.unbind(0)[1:], b.unbind(0)[1:], strict=True):
-            states.append(a_t * states[-1] + b_t)
-        return torch.stack(states)
-
-    def both(sweep: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> object:
-        return torch.autograd.grad(sweep(a, b), (a, b), torch.ones_like(b))
-
-    for days, dtype in itertools.product((200, 1000), (torch.float32, torch.complex64)):
-        a, b = (torch.rand(2, days, 32, 64, dtype=dtype) / 2).requires_grad_().unbind(0)
-        ways = {"by hand": linear_recurrence, "autograd": loop}
-        ms = medians({way: partial(both, f, a, b) for way, f in ways.items()}, 3 * scale)
-        yield row(ms, "by hand / autograd", numbers=str(dtype)[6:], days=days)
 
 
 def recorded_training(scale: float) -> Rows:
@@ -242,7 +222,7 @@ def main() -> None:
     print(f"written to {arguments.output}")
 
 
-TABLES = (hand_written_rnn, padded_and_packed, families, sweeps, recorded_training, probing)
+TABLES = (hand_written_rnn, padded_and_packed, families, recorded_training, probing)
 TABLES += (whole_command,)
 
 if __name__ == "__main__":
