@@ -37,8 +37,6 @@ class Market(ABC):
 
     input_size: int = 1  # F
     output_size: int = 1  # K
-    span: int | None = None  # days back from the last day at which the answer lies, if known
-    span_is_spread: bool = False  # then it lies on several days, and span is the farthest of them
     forecasts_returns: bool = False  # then forecasting zero is a baseline
     notes: Sequence[str] = ()  # lines on data left out, for the screen and the summary
     fingerprint: Mapping[str, str] = MappingProxyType({})  # name -> SHA-256 of each file it reads
@@ -50,6 +48,13 @@ class Market(ABC):
     @abstractmethod
     def validation(self) -> list[Batch]:
         """The same batches every time it is asked, whatever the seed."""
+
+    def answer(self, batch: Batch) -> Tensor | None:
+        """Mark the days that decide each company's answer, (B, T) bool; None if they are unknown.
+
+        The answer needs all of them.
+        """
+        return None
 
     def score(self, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
         """What suits this market beside the errors: (B, K), (B, K) to named values (B,)."""
