@@ -4,8 +4,8 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, refusal
@@ -24,28 +24,21 @@ def names(group: str) -> str:
 OF_HYDRA = {
     # misspelled choices and groups
     "model=lsmt": f"model is 'lsmt'; allowed: {names('model')}; did you mean lstm?",
-    "data=recal": f"data is 'recal'; allowed: {names('data')}; did you mean recall?",
     "optimizer=adamw": "optimizer is 'adamw'; allowed: adam, rmsprop, sgd; did you mean adam?",
     "model/init=orthogonl": "model/init is 'orthogonl'; allowed: chrono, constant, default",
     "experiment=memry": f"allowed: {names('experiment')}; did you mean memory?",
-    "+experiment=foo": f"experiment is 'foo'; allowed: {names('experiment')}",
     "modell=lstm": "modell is no setting; allowed: model, data, optimizer, seed",
-    "modl/init=default": "did you mean model/init?",
-    "hydra/launcher=bassic": "hydra/launcher is 'bassic'; allowed: basic",
     # misspelled keys
     "stesp=5": "stesp is no setting; allowed: model, data, optimizer, seed, steps,",
     "data.max_dys=5": "allowed: data.min_days, data.max_days, data.batch_size, data.shock, "
     "data.noise; did you mean data.max_days?",
-    "dat.max_days=5": "dat is no setting; allowed: model, data, optimizer",
     "model.hiden_size=3": "did you mean model.hidden_size?",
     "model.init.gian=3 model/init=orthogonal": "did you mean model.init.gain?",
-    "optimizer.momentun=0.9 optimizer=sgd": "did you mean optimizer.momentum?",
     "hydra.run.dirr=x": "did you mean hydra.run.dir?",
     "~data.nois": "'data.nois' does not exist",
     # settings that another choice does not have
     "model=lstm model.nonlinearity=relu": "model.nonlinearity is no setting; allowed: model.init, "
     "model.hidden_size, model.num_layers",
-    "model=tcn model/init=orthogonal": "Could not override 'model/init'.",
     # what is no choice, or sets nothing, or cannot be read
     "model=null": "must be a string or a list",
     "+model=lstm": "override model: lstm",
@@ -53,27 +46,21 @@ OF_HYDRA = {
     "data.max_days=[5": "'[5'",
     "+seed=3": "An item is already at 'seed'",
     "model=rnn,lstm": "To sweep over it, add --multirun",
-    "seed=range(3)": "requires --multirun",
 }
 
 # What cannot be checked or built, and words of the message.
 OF_OURS = {
     "seed=-1": "seed is -1; allowed: a whole number from 0",
-    "steps=many": "steps is 'many'; allowed: a whole number from 0",
     "steps=1e3": "steps is 1000.0; allowed: a whole number from 0",
-    "clip_norm=nan": "clip_norm is nan; allowed: a finite number above 0",
     "clip_norm=1" + "0" * 400: "allowed: a finite number above 0",
     "device=cudaa": "allowed: auto, cpu, cuda, mps; did you mean cuda?",
-    "dtype=float46": "allowed: float32, float64; did you mean float64?",
     "runs_dir=null": "runs_dir is None; allowed: a text",
     "runs_dir=${nowhere}": "Interpolation key 'nowhere' not found",
     "folder=''": "folder is ''; allowed: a text or null",
     "+stesp=5": "stesp is no setting; allowed: checkpoint_every",
     "~model": "model is missing",
-    "~data.noise": "data.noise is missing",
     "for_model=5": "for_model is 5; allowed: {...}",
     "++for_model.rnn_cell=5": "for_model.rnn_cell is 5; allowed: {...}",
-    "published=5": "published is 5; allowed: {",
     "++published.lstm=[5]": "published is {'lstm': [5]}; allowed: {WHAT: WHAT A PAPER PRINTED}",
     "trust=os": "trust is 'os'; allowed: [",
     "trust=[a.b]": "trust is ['a.b']; allowed: [names of Python packages]",
@@ -83,12 +70,8 @@ OF_OURS = {
     "model=lstm model/init=identity": "model/init=identity needs a recurrent matrix without gates, "
     "which model LSTM does not have; allowed: default, chrono, forget_bias, orthogonal",
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
-    "optimizer.lr=-1": "optimizer.lr is -1; allowed: a finite number at least 0",
-    "+optimizer.betas=[0.9,2]": "optimizer: Invalid beta parameter at index 1: 2",
+    "+optimizer.betas=[0.9,2]": "optimizer.betas is 2; allowed: a finite number at least 0",
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
-    "data.max_days=3": "data.max_days 3 is shorter than data.min_days 5",
-    "data=recall data.filler=esay": "allowed: easy, hard; did you mean easy?",
-    "data=stocks data.path=nowhere": "nowhere: no such folder",
 }
 
 # Whole commands, their exit status (1: Hydra refuses it, 2: we do), and words of the message.
@@ -106,22 +89,9 @@ COMMANDS = {
 }
 
 
-def typed(
-    folder: Path,
-    arguments: str,
-    env: dict[str, str] | None = None,
-    preexec_fn: Callable[[], None] | None = None,
-) -> subprocess.CompletedProcess[str]:
+def typed(folder: Path, arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts/train.py"), *arguments.split()]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=os.environ | (env or {}),
-        preexec_fn=preexec_fn,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, **options)
 
 
 @pytest.mark.parametrize("arguments", list(COMMANDS))
@@ -157,7 +127,7 @@ def test_what_cannot_be_built(arguments: str) -> None:
 
 
 def test_a_full_traceback_for_who_asks(tmp_path: Path) -> None:
-    done = typed(tmp_path, "model=lsmt", {"HYDRA_FULL_ERROR": "1"})
+    done = typed(tmp_path, "model=lsmt", env=os.environ | {"HYDRA_FULL_ERROR": "1"})
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
@@ -169,7 +139,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
         "statland.training.fit.gradient_norm = broken\n"
     )
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
-    done = typed(tmp_path, "steps=5", {"PYTHONPATH": path})
+    done = typed(tmp_path, "steps=5", env=os.environ | {"PYTHONPATH": path})
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "in broken" in done.stderr

@@ -3,12 +3,11 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,7 +127,6 @@ def test_whatever_the_streams_were(monkeypatch: pytest.MonkeyPatch, nobody_reads
 IMPOSSIBLE = {
     f"runs_dir={LONG}": (1, "File name too long"),
     f"hydra.run.dir={LONG}": (1, "File name too long"),
-    f"-m seed=0,1 sweep={LONG}": (1, "File name too long"),
     f"resume={LONG}": (2, "which is no run folder"),
     f"data=stocks data.path={LONG}": (2, "File name too long"),
     "-m seed=0,1 runs_dir=taken": (1, "Not a directory: 'taken"),
@@ -159,39 +157,10 @@ def test_a_foreign_git_folder_is_not_this_one(
     assert provenance() == here
 
 
-@pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a run, on a file system that is read-only."""
-    ran(tmp_path / "kept/run", *SMALL)
-    place = tmp_path / "read_only"
-    place.mkdir()
-    mount = ["mount", "-o", "bind,ro", str(tmp_path / "kept"), str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-READ_ONLY = {
-    "train resume=read_only/run": (2, "read_only/run cannot be written to: Read-only file system"),
-    "train -m seed=0,1 runs_dir=read_only": (1, "Read-only file system: 'read_only/"),
-    "compare read_only": (1, "Read-only file system: 'read_only/compare.csv'; allowed: another"),
-}
-
-
-def test_what_is_read_only_is_one_line(read_only: Path) -> None:
-    for command, (status, words) in READ_ONLY.items():
-        done = python(read_only.parent, *command.split())
-        assert done.returncode == status
-        assert words in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-
-
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
 def test_a_folder_that_cannot_be_written_to(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same where nothing may be mounted: what the lock makes of it."""
     ran(tmp_path, *SMALL)
 
     def refuse(*_: object, **__: object) -> None:

@@ -119,16 +119,17 @@ GROWTH = {
     "in another order": (["model=rnn,lstm", "seed=0,1"], ["seed=1,0", "model=lstm,rnn"]),
     "a default restated": (["seed=0,1"], ["seed=0,1", "data.batch_size=32", "optimizer=adam"]),
 }
-OFTEN = [pytest.param("by steps", "basic"), pytest.param("in another order", "basic")]
-SELDOM = [
-    pytest.param(how, launcher, marks=pytest.mark.slow)
+OFTEN = ("by steps", "in another order")
+WAYS = [
+    pytest.param(
+        how, launcher, marks=[] if (how in OFTEN and launcher == "basic") else pytest.mark.slow
+    )
     for how in GROWTH
     for launcher in ("basic", "joblib")
-    if launcher == "joblib" or how not in ("by steps", "in another order")
 ]
 
 
-@pytest.mark.parametrize(("how", "launcher"), [*OFTEN, *SELDOM])
+@pytest.mark.parametrize(("how", "launcher"), WAYS)
 def test_a_sweep_grows(how: str, launcher: str, tmp_path: Path) -> None:
     """It ends with the runs that one command would have made; what was there is as it was."""
     few, more = GROWTH[how]
@@ -145,7 +146,7 @@ def test_a_sweep_grows(how: str, launcher: str, tmp_path: Path) -> None:
     assert grown.keys() == at_once.keys()
     for settings, folder in grown.items():
         same_run(at_once[settings], folder)
-    if how != "a default restated":
+    if how != "a default restated":  # then the names are alike too
         assert statuses(tmp_path / "runs/s") == statuses(tmp_path / "at_once/runs/s")
 
 
@@ -243,20 +244,6 @@ def test_two_equal_sweeps_at_once_without_checkpoints(tmp_path: Path) -> None:
     assert statuses(tmp_path / "runs/s") == statuses(alone)
     for name in statuses(alone):
         assert rows_of(tmp_path / "runs/s" / name) == rows_of(alone / name)
-
-
-def test_two_different_sweeps_in_one_folder_at_once(tmp_path: Path) -> None:
-    commands = [("model=rnn,lstm", "seed=0", *TINY), ("model=lstm,rnn", "seed=0,1", *TINY)]
-    both = [subprocess.Popen(command(*one), cwd=tmp_path, **PIPES) for one in commands]
-    for process in both:
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-    assert sweep(tmp_path / "at_once", *commands[1]).returncode == 0
-    shared, at_once = (runs_by_settings(f / "runs/s") for f in (tmp_path, tmp_path / "at_once"))
-    assert shared.keys() == at_once.keys()
-    assert len(shared) == len([p for p in (tmp_path / "runs/s").iterdir() if p.is_dir()])
-    for settings, folder in shared.items():
-        same_run(at_once[settings], folder)
 
 
 def training_process(folder: Path) -> int:

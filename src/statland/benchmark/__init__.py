@@ -1,1 +1,0 @@
-"""How fast the bench is: ratios taken in one run, on one thread."""
