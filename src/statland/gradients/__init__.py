@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from statland.gradients.flow import Flow, gradient_flow
-from statland.gradients.reach import Profile, decay_per_day, first_to_last, profile, reach_days
+from statland.gradients.share import Profile, decay_per_day, first_to_last, profile, reach_days
 from statland.gradients.weights import WeightFlow, weight_flow
 from statland.models.bare import Recurrence
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from statland.drawing import COLOURS, DECADES, DIVERGING, FONT, finite, label_powers, plain, power
 from statland.gradients.flow import Flow
 from statland.gradients.probe import WEIGHTS, Probed, leading, profiles_of
-from statland.gradients.reach import Profile, reach_days
+from statland.gradients.share import Profile, reach_days
 
 BEFORE, AFTER, THEORY, ANSWER, ADDED = "#999999", "#0072B2", "#D55E00", "#009E73", "#882255"
 PARTS = tuple(colour for colour in COLOURS[::-1] if colour not in (AFTER, THEORY, ANSWER, ADDED))

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from statland.gradients.reach import REACH
+from statland.gradients.share import REACH
 
 DECADES = -math.log10(REACH)
 

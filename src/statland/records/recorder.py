@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from statland.gradients.reach import Profile
+from statland.gradients.share import Profile
 from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back
 from statland.records.summary import write_summary
 from statland.settings import SettingError
