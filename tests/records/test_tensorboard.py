@@ -46,9 +46,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait_for_runs(address: str, folder: Path) -> None:
+    """Wait until each run's last event, a picture, is loaded."""
     for _ in range(240):
         try:
-            if len(ask(f"{address}/data/runs")) == len(RUNS):
+            images = ask(f"{address}/data/plugin/images/tags")
+            if len(images) == len(RUNS) and all(
+                "picture/heatmap" in tags for tags in images.values()
+            ):
                 return
         except (urllib.error.URLError, ConnectionError):
             pass
