@@ -31,7 +31,7 @@ def answer_importance(model: SequenceModel, batch: Batch, answer: Tensor) -> flo
     """
     counts = answer.sum(1)
     order = answer.int().argsort(dim=1, descending=True, stable=True)  # the marked days first
-    places = range(int(counts.max()))
+    places = list(range(int(counts.max())))
     if len(places) > MOST_DAYS:
         places = torch.linspace(0, len(places) - 1, MOST_DAYS).round().int().tolist()
     found = [

@@ -48,7 +48,7 @@ def shares(log10: Tensor) -> Tensor:
     f_b / (sum over its days of f_b). All is 0 for a company that is lost, or whose flow is.
     """
     known = log10.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
-    total = _log10_sum(known)[:, None]
+    total = log10_sum(known)[:, None]
     return (10 ** (known - total)).where(total.isfinite(), 0)
 
 
@@ -95,10 +95,10 @@ def answer_share(log10: Tensor, answer: Tensor) -> float:
         return math.nan
     log10, answer, ages = log10[known], answer[known], ages[known]
     weakest = log10.where(answer, math.inf).amin(1)
-    total = _log10_sum(2 * log10.nan_to_num(nan=-math.inf, neginf=-math.inf)) / 2
+    total = log10_sum(2 * log10.nan_to_num(nan=-math.inf, neginf=-math.inf)) / 2
     share = (weakest - total).where(weakest > -math.inf, -math.inf)
     even = -ages.double().log10() / 2
-    return (_log10_sum(2 * share) / 2 - _log10_sum(2 * even) / 2).item()
+    return (log10_sum(2 * share) / 2 - log10_sum(2 * even) / 2).item()
 
 
 def by_lag(days: Tensor, lengths: Tensor) -> Tensor:
@@ -141,6 +141,6 @@ def first_to_last(log10: Tensor) -> float:
     return (first - old[:, 0]).nanquantile(0.5, interpolation="lower").item()
 
 
-def _log10_sum(log10: Tensor) -> Tensor:
+def log10_sum(log10: Tensor) -> Tensor:
     """log10 of the sum over the last dimension of values given by their log10."""
     return (math.log(10) * log10.double()).logsumexp(-1) / math.log(10)

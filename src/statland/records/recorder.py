@@ -29,14 +29,8 @@ HAND_ON_SECONDS = 0.1
 # Largest float32: TensorBoard's scalars are no wider. metrics.csv has the plain value.
 FLOAT32_MAX = 3.4028234663852886e38
 
-# HParams drops a run if one of the metrics that it shows first is not finite. These stand there
-# instead of -inf, and of inf and nan: 1e-45 is float32's smallest number, 1e-324 below float64's.
-EDGES = {
-    "gradient/first_to_last": (-324.0, 324.0),
-    "gradient/log10_norm": (-45.0, math.log10(FLOAT32_MAX)),
-    "loss/train": (-FLOAT32_MAX, FLOAT32_MAX),
-    "loss/validation": (-FLOAT32_MAX, FLOAT32_MAX),
-}
+# Shares and profiles are shown within so many decades, so that one explosion flattens no chart.
+SHOWN_DECADES = 40
 
 
 class Recorder:
@@ -116,12 +110,14 @@ class Recorder:
     def profile(self, tag: str, log10: Tensor, first: int = 0) -> None:
         """Write a profile (lags,) to TensorBoard, each lag as a step, from lag `first` on.
 
-        An exact zero has no place on such an axis and is left out. gradient_flow.csv has profiles
+        An exact zero has no place on such an axis and is left out; values are shown within 40
+        decades. gradient_flow.csv has profiles
         with their bands; metrics.csv has none.
         """
         for lag, value in enumerate(log10.tolist()):
             if lag >= first and math.isfinite(value):
-                self._write(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), lag)
+                shown = max(-SHOWN_DECADES, min(SHOWN_DECADES, value))
+                self._write(Summary(value=[Summary.Value(tag=tag, simple_value=shown)]), lag)
 
     def figure(self, tag: str, figure: "Figure", step: int) -> None:
         """Write a figure to TensorBoard, and as a PNG with the last part of its tag as name."""
@@ -167,10 +163,7 @@ def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
 
 
 def showable(tag: str, value: float) -> float:
-    """Return a scalar as TensorBoard gets it, in float32's range; see EDGES for what is beyond."""
-    if abs(value) > FLOAT32_MAX:
-        value = math.copysign(math.inf, value)
-    if math.isfinite(value) or tag not in EDGES:
-        return value
-    low, high = EDGES[tag]
-    return low if value == -math.inf else high
+    """Return a scalar as TensorBoard shows it: in float32's range, a share within 40 decades."""
+    if tag == "gradient/answer_share":
+        return max(-SHOWN_DECADES, min(SHOWN_DECADES, value))
+    return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value

@@ -116,10 +116,14 @@ class Run:
         self.validation: dict[str, float | None] = {}
         self.steps = StepLog(recorder, dict(self.model.named_parameters()), settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
-        every = settings["probe_every"]
-        span, is_spread = self.market.span, self.market.span_is_spread
         self.watch = GradientWatch(
-            name, self.model, self.held_out, span, recorder, console, every, is_spread
+            name,
+            self.model,
+            self.market,
+            self.held_out,
+            recorder,
+            console,
+            settings["probe_every"],
         )
         self.start = self.lost = 0  # where fit begins; steps in a row without a finite loss
 
@@ -235,8 +239,7 @@ class Run:
             "validation": self.validation,
             "baselines": self.baselines,
             "gradient": self.watch.gradient,
-            "span": self.market.span,
-            "span_is_spread": self.market.span_is_spread,
+            "span": self.watch.span,
             "notes": list(self.market.notes),
             "clipped_steps": tally.clipped,
             "nonfinite_steps": tally.skipped,
