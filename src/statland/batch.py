@@ -14,6 +14,11 @@ class Batch(NamedTuple):
     lengths: Tensor  # (B,) days each company has traded, 1 <= lengths <= T
     y: Tensor  # (B, K) the value on the day after each company's last
 
+    @property
+    def days(self) -> Tensor:
+        """The days (T,), counted from 0."""
+        return torch.arange(self.x.shape[1], device=self.x.device)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
         """The same batch on `device`, its numbers of `dtype`."""
         return Batch(self.x.to(device, dtype), self.lengths.to(device), self.y.to(device, dtype))

@@ -16,7 +16,7 @@ from statland.gradients import (
     profile,
     reach_days,
 )
-from statland.gradients.reach import middle
+from statland.gradients.share import middle
 from statland.models.base import RecurrentModel, SequenceModel, State, at_last_day, unroll
 from statland.models.init import default
 from statland.models.lstm import LSTM

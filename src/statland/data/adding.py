@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from statland.batch import Batch
 from statland.data.base import Companies, Days, SyntheticMarket, all_within, youngest_age
 from statland.settings import SettingError
 
@@ -51,8 +52,10 @@ class Adding(SyntheticMarket):
                 f"data.min_days is {self.min_days}; allowed: at least {fewest} where "
                 f"data.convention is {convention}"
             )
-        # To the first day that can hold a needed value.
-        self.span = max_days - (2 if convention == "hochreiter" else 1)
+
+    def answer(self, batch: Batch) -> Tensor:
+        """The marked days; a first day that was chosen, whose value is 0, is none."""
+        return batch.x[..., 1] == 1
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): values and marks (B, T, 2), and the answers (B,)."""

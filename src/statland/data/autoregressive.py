@@ -17,8 +17,7 @@ class Autoregressive(SyntheticMarket):
     apart have the covariance rho^k. The best forecast of the next value is rho times today's, with
     a mean squared error of 1 - rho^2: no earlier day helps.
 
-    It has no span: its answer lies on the last day, but no run can solve it, so that reach would
-    forecast nothing.
+    It marks no answer: today decides, but no run can solve it, so a share would forecast nothing.
     """
 
     forecasts_returns = True

@@ -37,7 +37,6 @@ class Market(ABC):
 
     input_size: int = 1  # F
     output_size: int = 1  # K
-    span: int | None = None  # days back to the answer, or to its farthest day; None: unknown
     forecasts_returns: bool = False  # then forecasting zero is a baseline
     notes: Sequence[str] = ()  # lines on data left out, for the screen and the summary
     fingerprint: Mapping[str, str] = MappingProxyType({})  # name -> SHA-256 of each file it reads
@@ -49,6 +48,13 @@ class Market(ABC):
     @abstractmethod
     def validation(self) -> list[Batch]:
         """The same batches every time it is asked, whatever the seed."""
+
+    def answer(self, batch: Batch) -> Tensor | None:
+        """Mark the days that decide each company's answer, (B, T) bool; None if they are unknown.
+
+        The answer needs all of them.
+        """
+        return None
 
     def score(self, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
         """What suits this market beside the errors: (B, K), (B, K) to named values (B,)."""

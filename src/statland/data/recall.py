@@ -7,7 +7,9 @@ then 0; company B trades 1, 0.5, 0.25, 1 and then 1.
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
+from statland.batch import Batch
 from statland.data.base import Companies, Days, SyntheticMarket, TwoDays, rises
 
 Filler = Literal["easy", "hard"]
@@ -29,7 +31,10 @@ class Recall(SyntheticMarket):
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
         self.filler = filler
-        self.span = max_days - 1  # of the oldest company; a company's own is its age less 1
+
+    def answer(self, batch: Batch) -> Tensor:
+        """The first day."""
+        return (batch.days == 0).expand(len(batch.x), -1)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,), prices (B, T) and tomorrow's (B,)."""

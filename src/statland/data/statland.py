@@ -6,7 +6,9 @@ From "Recurrent Neural Networks, clearly explained" (StatQuest).
 from typing import Annotated
 
 import numpy as np
+from torch import Tensor
 
+from statland.batch import Batch
 from statland.data.base import Companies, Days, SyntheticMarket, TwoDays, rises
 from statland.settings import Range
 
@@ -25,7 +27,6 @@ class StatLand(SyntheticMarket):
     noise added to the inputs; tomorrow is free of it.
     """
 
-    span = 1  # yesterday
     score = staticmethod(rises)
 
     def __init__(
@@ -39,6 +40,11 @@ class StatLand(SyntheticMarket):
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
         self.shock, self.noise = shock, noise
+
+    def answer(self, batch: Batch) -> Tensor:
+        """The last two days."""
+        ages = batch.lengths[:, None]
+        return (batch.days < ages) & (batch.days >= ages - 2)
 
     def in_words(self, value: float) -> str:
         """low, medium or high; what noise has moved is a number."""

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from statland.batch import Batch
 from statland.data.base import Companies, Days, SyntheticMarket, all_within, youngest_age
 from statland.settings import SettingError
 
@@ -50,7 +51,10 @@ class TemporalOrder(SyntheticMarket):
             )
         self.output_size = 2**symbols
         self.windows = windows(self.min_days, task)
-        self.span = max_days - self.windows[0][0]
+
+    def answer(self, batch: Batch) -> Tensor:
+        """The days of X and Y."""
+        return batch.x[..., X : X + 2].any(2)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): one-hot symbols (B, T, 8) and one-hot classes (B, 4) or (B, 8)."""

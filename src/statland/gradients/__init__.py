@@ -3,7 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 from statland.gradients.flow import Flow, gradient_flow
-from statland.gradients.reach import Profile, decay_per_day, first_to_last, profile, reach_days
+from statland.gradients.importance import answer_importance
+from statland.gradients.share import (
+    Profile,
+    answer_share,
+    decay_per_day,
+    first_to_last,
+    profile,
+    reach_days,
+    word,
+)
 from statland.gradients.weights import WeightFlow, weight_flow
 from statland.models.bare import Recurrence
 
@@ -15,6 +24,8 @@ __all__ = [
     "Profile",
     "Recurrence",
     "WeightFlow",
+    "answer_importance",
+    "answer_share",
     "decay_per_day",
     "first_to_last",
     "gradient_flow",
@@ -22,6 +33,7 @@ __all__ = [
     "profile_figure",
     "reach_days",
     "weight_flow",
+    "word",
 ]
 
 

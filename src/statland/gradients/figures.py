@@ -14,8 +14,8 @@ from torch import Tensor
 
 from statland.drawing import COLOURS, DECADES, DIVERGING, FONT, finite, label_powers, plain, power
 from statland.gradients.flow import Flow
-from statland.gradients.probe import WEIGHTS, leading, profiles_of
-from statland.gradients.reach import Profile, reach_days
+from statland.gradients.probe import WEIGHTS
+from statland.gradients.share import Profile, log10_sum, profile, reach_days
 
 BEFORE, AFTER, THEORY, ANSWER, ADDED = "#999999", "#0072B2", "#D55E00", "#009E73", "#882255"
 PARTS = tuple(colour for colour in COLOURS[::-1] if colour not in (AFTER, THEORY, ANSWER, ADDED))
@@ -32,28 +32,28 @@ def profile_figure(
     title: str,
     flow: Flow | Mapping[str, Profile],
     before: Flow | Mapping[str, Profile] | None = None,
+    *,
     span: int | None = None,
     theory: float | None = None,
     subtitle: str = "",
-    diverged: int | None = None,
     name: str = "after training",
+    importance: Mapping[str, Mapping[int, float | None]] | None = None,
 ) -> Figure:
-    """Draw the flow against days back, and that before training: medians, bands from p10 to p90.
+    """Draw the flow to the inputs against days back: the median, and a band from p10 to p90.
 
-    It is the flow to the state, with its parts, or to the inputs where the model has no state. What
-    each day adds to the recurrent weights is drawn where a probe has it. Marked: the reach, the
-    market's span in days, and the line that theory gives, in decades a day. `subtitle` is the
-    verdict; `diverged` is the step at which training diverged. savefig("flow.png") writes it.
+    `flow` and `before`, of before training, are flows or the profiles of flows by quantity. Thinner
+    lines are the flow to the state and what each day adds to the recurrent weights, if they were
+    measured. Marked are the days that hold 99%, the answer's farthest day (`span`), and the line
+    that theory gives, in decades a day. Dots are the importance of single days by lag, "before" and
+    "after" training, on the right axis. savefig("flow.png") writes the figure.
     """
-    figure, axes = _canvas(title, subtitle, diverged)
-    now, first = (profiles_of(f) if isinstance(f, Flow) else f for f in (flow, before))
-    assert now is not None
-    quantity = leading(now)
-    if first is not None:
-        median = _band(axes, first[quantity], BEFORE, 4.5, "before training")
-    if now is not first:  # else nothing was trained
-        median = _band(axes, now[quantity], AFTER, 2.0, "median" if first is None else name)
-    _parts(axes, now)
+    figure, axes = _canvas(title, subtitle)
+    now = _profiles(flow)
+    if before is not None:
+        median = _band(axes, _profiles(before)["x"], BEFORE, 4.5, "before training")
+    if flow is not before and (before is None or not _equal(now, _profiles(before))):
+        median = _band(axes, now["x"], AFTER, 2.0, name if before is not None else "median")
+    _others(axes, now)
     if theory is not None and median[0].isfinite():
         lags = np.arange(len(median))
         look: dict[str, Any] = {"color": THEORY, "ls": (0, (4, 3)), "lw": 1.6, "zorder": 4}
@@ -61,40 +61,37 @@ def profile_figure(
         axes.plot(lags, median[0].item() + theory * lags, label=label, **look)
     if span is not None:
         axes.axvline(span, color=ANSWER, lw=1.6, ls="-.", label=_answer(span))
-    axes.plot([], [], color="black", **REACHED, label="reach: 1% of lag 0")
     axes.set_xlabel("days back from the last day", fontsize=FONT)
-    axes.set_ylabel(f"gradient flow  |dp/d{'s' if quantity == 'state' else 'x'}|", fontsize=FONT)
+    axes.set_ylabel("gradient flow  |dp/dx|", fontsize=FONT)
     longest = max(1, len(median) - 1, span or 0)
     axes.set_xlim(-0.01 * longest, 1.03 * longest)
     label_powers(axes)
     axes.grid(alpha=0.25)
+    _dots(axes, importance or {})
     _legend(figure, axes)
     return figure
 
 
 def heatmap_figure(
-    title: str,
-    course: Mapping[int, Tensor],
-    span: int | None,
-    subtitle: str = "",
-    diverged: int | None = None,
+    title: str, course: Mapping[int, Tensor], span: int | None, subtitle: str = ""
 ) -> Figure:
-    """Draw the median flow over that of lag 0, by training step and days back, with the reach.
+    """Draw the median flow against an even share of it, by training step and days back.
 
     `course` has log10 of the median flow at every lag, (lags,), by training step. Each probe is a
     column, and all are equally wide: so early probes, close together, show as well as later ones.
     """
-    figure, axes = _canvas(title, subtitle, diverged)
+    figure, axes = _canvas(title, subtitle)
     steps, medians = list(course), torch.stack(list(course.values())).double()
-    relative = (medians - medians[:, :1]).nan_to_num(nan=torch.nan, posinf=2 * DECADES)
-    relative = relative.where(medians.isfinite(), torch.nan).T  # (lags, steps)
+    total = log10_sum(medians.nan_to_num(nan=-torch.inf, neginf=-torch.inf))[:, None]
+    even = total - np.log10(medians.shape[1])
+    relative = (medians - even).where(medians.isfinite(), torch.nan).T  # (lags, steps)
     scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -DECADES, "vmax": DECADES}
     image = axes.imshow(relative.numpy(), **CELLS, **scale)
     grey = _greys(axes, medians)
-    reach = [np.nan if (days := reach_days(m)[0]) is None else days for m in medians]
+    reach = [np.nan if (days := reach_days(m[None])) is None else days for m in medians]
     edges = np.arange(len(steps) + 1) - 0.5
     axes.stairs(reach, edges, baseline=None, color="white", lw=3.4, zorder=3)
-    line: dict[str, Any] = {"color": "black", "lw": 1.4, "label": "reach: 1% of lag 0"}
+    line: dict[str, Any] = {"color": "black", "lw": 1.4, "label": "99% lies below"}
     axes.stairs(reach, edges, baseline=None, zorder=5, **line)
     if span is not None:
         # Thick, and below the reach: where that is on it, both show.
@@ -102,7 +99,7 @@ def heatmap_figure(
     bar = figure.colorbar(image, ax=axes, extend="both", ticks=range(-DECADES, DECADES + 1, 4))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(power))
     bar.ax.tick_params(labelsize=FONT)
-    bar.set_label("relative to the last day:\nblue vanishes, red explodes", fontsize=FONT)
+    bar.set_label("against an even share:\nblue gets less, red more", fontsize=FONT)
     _label_steps(axes, steps)
     axes.set_ylabel("days back from the last day", fontsize=FONT)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -112,14 +109,43 @@ def heatmap_figure(
     return figure
 
 
-def _canvas(title: str, subtitle: str, diverged: int | None) -> tuple[Figure, Axes]:
-    """A small figure with the run's name above and, below it, what is to be said of the run."""
+def _profiles(flow: Flow | Mapping[str, Profile]) -> Mapping[str, Profile]:
+    """The profiles of a flow by quantity."""
+    if isinstance(flow, Flow):
+        return {name: profile(log10) for name, log10 in flow.log10.items()}
+    return flow
+
+
+def _equal(one: Mapping[str, Profile], other: Mapping[str, Profile]) -> bool:
+    return torch.equal(one["x"].median.nan_to_num(), other["x"].median.nan_to_num())
+
+
+def _dots(axes: Axes, importance: Mapping[str, Mapping[int, float | None]]) -> None:
+    """The importance of single days, on an axis of its own from 0 on."""
+    if not any(by_lag for by_lag in importance.values()):
+        return
+    right = axes.twinx()
+    right.set_ylabel("importance of a day", fontsize=FONT)
+    right.tick_params(labelsize=FONT)
+    top = 1.0
+    looks = {"before": (BEFORE, "white", "o"), "after": (AFTER, AFTER, "D")}
+    for when, by_lag in importance.items():
+        colour, fill, marker = looks[when]
+        known = {lag: value for lag, value in by_lag.items() if value is not None}
+        top = max(top, *known.values(), 0.0)
+        look: dict[str, Any] = {"color": colour, "mfc": fill, "marker": marker, "ms": 5, "ls": ""}
+        right.plot(list(known), list(known.values()), clip_on=False, zorder=6, **look)
+        axes.plot([], [], label=f"importance {when} training", **look)
+    right.set_ylim(0, 1.05 * top)
+
+
+def _canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
+    """A small figure with the run's name above and, below it, a sentence about the run."""
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.tick_params(labelsize=FONT)
     figure.suptitle(plain(title, LETTERS), fontsize=FONT + 1, fontweight="bold")
-    ended = [] if diverged is None else [f"diverged at step {diverged}"]
-    axes.set_title(plain("; ".join(filter(None, [subtitle, *ended])), LETTERS), fontsize=FONT)
+    axes.set_title(plain(subtitle, LETTERS), fontsize=FONT)
     return figure, axes
 
 
@@ -131,8 +157,8 @@ def _band(axes: Axes, profile: Profile, colour: str, width: float, name: str) ->
     foot = seen[seen.isfinite()].min().item() if seen.isfinite().any() else np.nan
     low = np.where(profile.p10.numpy() == -np.inf, foot, finite(profile.p10))
     axes.fill_between(np.arange(days), low, finite(profile.p90), color=colour, alpha=0.25, lw=0)
-    reach, is_bounded = reach_days(median)
-    label = "0 at lag 0" if reach is None else f"reach {reach}{'' if is_bounded else '+'}"
+    reach = reach_days(median[None])
+    label = "0 on every day" if reach is None else f"99% from {reach + 1} day{'s' * (reach > 0)}"
     label = "every state is nan" if median.isnan().all() else label
     look: dict[str, Any] = {"lw": width, "marker": "o" if days < 3 else None}
     axes.plot(finite(median), color=colour, label=f"{name}: {label}", **look)
@@ -146,16 +172,15 @@ def _band(axes: Axes, profile: Profile, colour: str, width: float, name: str) ->
     return median
 
 
-def _parts(axes: Axes, profiles: Mapping[str, Profile]) -> None:
-    """The flow through each part of the state, and what each day adds to the weights."""
+def _others(axes: Axes, profiles: Mapping[str, Profile]) -> None:
+    """The flow to the state, or to each of its parts, and what each day adds to the weights."""
     medians = {name: finite(profile.median) for name, profile in profiles.items()}
-    names = [
-        n for n in medians if n not in ("state", "x", WEIGHTS) and np.isfinite(medians[n]).any()
-    ]
+    parts = [n for n in medians if n not in ("state", "x", WEIGHTS)] or ["state"]
+    names = [n for n in parts if np.isfinite(medians.get(n, np.nan)).any()]
     for place, name in enumerate(names):  # markers of no two parts coincide
         style: dict[str, Any] = {"color": PARTS[place % len(PARTS)], "marker": "os^Dv"[place % 5]}
         style |= {"ms": 3.5, "lw": 1.0, "markevery": (place / len(names) * 0.15, 0.15)}
-        axes.plot(medians[name], label=f"of it, through {plain(name)}", **style)
+        axes.plot(medians[name], label=f"|dp/d{plain(name)}|", **style)
     if np.isfinite(medians.get(WEIGHTS, np.nan)).any():
         look: dict[str, Any] = {"color": ADDED, "lw": 1.4, "ls": (0, (6, 1.5, 1, 1.5))}
         look["marker"] = "." if len(medians[WEIGHTS]) < 3 else None

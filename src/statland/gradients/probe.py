@@ -1,7 +1,7 @@
 """What is measured of a model on a fixed batch of old companies, whatever it is trained on."""
 
 import math
-from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -10,22 +10,26 @@ from torch import Tensor
 from statland.batch import Batch
 from statland.gradients.activity import activity
 from statland.gradients.flow import Flow, gradient_flow
+from statland.gradients.importance import answer_importance, importance_by_lag
 from statland.gradients.norms import log10_together
-from statland.gradients.reach import (
+from statland.gradients.share import (
     Profile,
+    answer_share,
+    by_lag,
     decay_per_day,
     first_to_last,
     middle,
     profile,
     reach_days,
+    word,
 )
 from statland.gradients.spectrum import (
     largest_singular_value,
+    linear_decay,
     lyapunov_spectrum,
     spectral_radius,
 )
 from statland.gradients.weights import of_flow
-from statland.gradients.words import word
 from statland.models.base import RecurrentModel, SequenceModel
 
 COMPANIES = 16
@@ -36,21 +40,21 @@ WEIGHTS = "weights"
 # Lags that have a scalar of their own, so that runs can be compared in TensorBoard.
 LAGS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
-# Lyapunov exponents are asked for on so many companies, so many of the largest.
+# Lyapunov exponents are measured on so many companies, so many of the largest.
 LYAPUNOV_COMPANIES, LYAPUNOV_COUNT = 4, 16
 
 
 class Measured(NamedTuple):
-    """The gradient flow of one moment of training, and what goes with it."""
+    """What was measured at one moment of training."""
 
-    profiles: dict[str, Profile]  # by quantity: state, its parts where it has several, x
-    gradient: dict[str, Any]  # quantity, and of it decay_per_day, first_to_last, reach_days, ...
-    scalars: dict[str, float]  # by TensorBoard tag
+    profiles: dict[str, Profile]  # by quantity: state, its parts if there are several, x, weights
+    gradient: dict[str, Any]  # as summary.json has it
+    scalars: dict[str, float | None]  # by TensorBoard tag
     flow: Flow
 
 
 def probe_batch(batches: list[Batch]) -> Batch:
-    """Of validation batches, 16 companies spread evenly over the oldest quarter."""
+    """Select 16 companies, spread evenly over the oldest quarter of validation batches."""
     histories = [
         (x[i, : int(lengths[i])], y[i]) for x, lengths, y in batches for i in range(len(x))
     ]
@@ -63,25 +67,38 @@ def probe_batch(batches: list[Batch]) -> Batch:
     return Batch(x, lengths, torch.stack([y for _, y in chosen]))
 
 
-def measure(model: SequenceModel, batch: Batch) -> Measured:
-    """The gradient flow, the recurrent matrices and the units' activity; `model` stays as it is.
+def measure(model: SequenceModel, batch: Batch, answer: Tensor | None = None) -> Measured:
+    """Measure the gradient flow, the share of the answer and its importance, and the units.
 
-    A model without a state has its flow to the inputs, and nothing that needs a state.
+    `answer` (B, T) marks the days that the answer needs, None if they are not known. The model
+    stays as it is. Of a model without a state nothing is measured that needs one.
     """
     flow = gradient_flow(model, batch.x, batch.lengths, lambda p: _squared_error(p, batch.y))
-    profiles = profiles_of(flow)
-    quantity = leading(profiles)
-    gradient = _summary(flow, profiles, quantity)
-    median = profiles[quantity].median
-    scalars = {
-        "gradient/first_to_last": gradient["first_to_last"],
-        "gradient/reach_days": gradient["reach_days"],
-        **{f"profile_lag/{lag}": median[lag].item() for lag in LAGS if lag < len(median)},
-        "profile_summary/decay_per_day": gradient["decay_per_day"],
-        "profile_summary/log10_error": middle(flow.log10_error[~flow.lost]),
-        "profile_summary/lost_companies": gradient["lost_companies"],
-        "profile_summary/reach_inputs_days": gradient["reach_inputs_days"],
+    log10, profiles = flow.log10["x"], {name: profile(f) for name, f in flow.log10.items()}
+    median = profiles["x"].median
+    importance, share = None, math.nan
+    if answer is not None:
+        importance = answer_importance(model, batch, answer)
+        share = answer_share(log10, by_lag(answer.cpu(), batch.lengths.cpu()))
+    gradient: dict[str, Any] = {
+        "verdict": word(log10),
+        "answer_share": share if math.isfinite(share) else None,
+        "answer_zero": share == -math.inf,
+        "answer_importance": importance,
+        "reach_days": reach_days(log10),
+        "decay_per_day": decay_per_day(median),
+        "first_to_last": first_to_last(log10),
+        "longest_lag": len(median) - 1,
+        "lost_companies": int(flow.lost.sum()),
     }
+    scalars: dict[str, float | None] = {
+        "gradient/answer_importance": importance,
+        "gradient/answer_share": None if math.isnan(share) else share,
+        **{f"profile_lag/{lag}": median[lag].item() for lag in LAGS if lag < len(median)},
+        "profile_summary/log10_error": middle(flow.log10_error[~flow.lost]),
+    }
+    for name in ("decay_per_day", "first_to_last", "reach_days", "lost_companies"):
+        scalars[f"profile_summary/{name}"] = gradient[name]
     if isinstance(model, RecurrentModel) and flow.states is not None:
         for name, matrix in model.recurrent_matrices().items():
             scalars[f"recurrence/{name}/spectral_radius"] = spectral_radius(matrix)
@@ -90,71 +107,41 @@ def measure(model: SequenceModel, batch: Batch) -> Measured:
     return Measured(profiles, gradient, scalars, flow)
 
 
-class Contributions(NamedTuple):
-    """How the prediction depends on the recurrent weights."""
+def measure_in_full(model: SequenceModel, batch: Batch, measured: Measured) -> Measured:
+    """Add what is measured before and after training alone.
 
-    profile: Profile  # what each day adds, all weights together
-    dependence: dict[str, float | None]  # by weight, log10 of the root mean square of ||u dp_b/dW||
-
-
-def weight_contributions(model: SequenceModel, batch: Batch, flow: Flow) -> Contributions | None:
-    """Measure what the days add to the recurrent weights, given the flow of the batch.
-
-    None for a model without a state, and for one whose `cell` torch.vmap cannot take. The mean
-    square is over the companies whose sum is known; None if there is no such company, or all sums
-    are 0.
+    The importance of the days at some lags, the Lyapunov exponents, the decay by theory, and what
+    the days add to the recurrent weights.
     """
-    if not isinstance(model, RecurrentModel):
-        return None
-    try:
-        found = of_flow(model, batch.x, flow, batch.lengths)
-    except (RuntimeError, AttributeError):  # by vmap; the run goes on
-        return None
-    dependence = {name: _log10_rms(log10) for name, log10 in found.summed.items()}
-    return Contributions(profile(found.together), dependence)
+    lags = [lag for lag in LAGS if lag < len(measured.profiles["x"].median)]
+    importance = {lag: importance_by_lag(model, batch, lag) for lag in lags}
+    scalars: dict[str, float | None] = {
+        f"profile_importance/{lag}": value for lag, value in importance.items()
+    }
+    gradient = measured.gradient | {
+        "importance": importance,
+        "theory_decay_per_day": linear_decay(model),
+    }
+    profiles = dict(measured.profiles)
+    if isinstance(model, RecurrentModel):
+        exponents = largest_lyapunov_exponents(model, batch)
+        gradient["lyapunov"] = exponents.tolist()
+        scalars["profile_summary/lyapunov_max"] = exponents[0].item()
+        with suppress(RuntimeError, AttributeError):  # of a `cell` that torch.vmap cannot take
+            weights = of_flow(model, batch.x, measured.flow, batch.lengths)
+            gradient["log10_dp_dw"] = {n: _log10_rms(v) for n, v in weights.summed.items()}
+            profiles[WEIGHTS] = profile(weights.together)
+    return Measured(profiles, gradient, scalars, measured.flow)
 
 
-def profiles_of(flow: Flow) -> dict[str, Profile]:
-    """The profiles of a measured flow, by quantity."""
-    return {name: profile(log10) for name, log10 in flow.log10.items()}
-
-
-def leading(profiles: Mapping[str, Profile]) -> str:
-    """The quantity that a run's numbers are of: the state where there is one, else the inputs."""
-    return "state" if "state" in profiles else "x"
-
-
-def largest_lyapunov_exponents(model: SequenceModel, batch: Batch) -> Tensor | None:
-    """The largest exponents, in nats a day, over the days that all of a few companies traded.
-
-    None for a model without a state.
-    """
-    if not isinstance(model, RecurrentModel):
-        return None
+def largest_lyapunov_exponents(model: RecurrentModel, batch: Batch) -> Tensor:
+    """Return the largest exponents, in nats a day, over the days that all of 4 companies traded."""
     x, lengths = batch.x[:LYAPUNOV_COMPANIES], batch.lengths[:LYAPUNOV_COMPANIES]
     return lyapunov_spectrum(model, x[:, : int(lengths.min())], LYAPUNOV_COUNT)
 
 
-def _summary(flow: Flow, profiles: Mapping[str, Profile], quantity: str) -> dict[str, Any]:
-    reach, is_bounded = reach_days(profiles[quantity].median)
-    reach_inputs, inputs_bounded = reach_days(profiles["x"].median)
-    change = first_to_last(flow.log10[quantity])
-    return {
-        "quantity": quantity,
-        "verdict": word(change),
-        "decay_per_day": decay_per_day(profiles[quantity].median),
-        "first_to_last": change,
-        "reach_days": reach,
-        "reach_is_bounded": is_bounded,
-        "reach_inputs_days": reach_inputs,
-        "reach_inputs_is_bounded": inputs_bounded,
-        "longest_lag": len(profiles[quantity].median) - 1,
-        "lost_companies": int(flow.lost.sum()),
-    }
-
-
 def _log10_rms(log10: Tensor) -> float | None:
-    """Of values given by their log10, that of their root mean square."""
+    """log10 of the root mean square of known values; None if there is none, or all are 0."""
     known = log10[~log10.isnan()]
     value = log10_together(known) - math.log10(max(1, len(known))) / 2
     return value if math.isfinite(value) else None

@@ -1,76 +1,55 @@
-"""One of three words on a gradient, and one line of the numbers behind it.
-
-By first_to_last, log10 of the flow on the first day over that on the last:
-
-    vanishes   at most -2: less than 1% of it is left on the first day
-    explodes   at least +2: more than 100 times as large on the first day
-    holds      in between
-
-The word is about the history as it was measured; whether the gradient reaches the answer, which
-may lie nearer than the first day, is said beside it.
-"""
+"""What a run's gradient does, in one sentence."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from statland.gradients.reach import REACH
-
-DECADES = -math.log10(REACH)
-
-
-def word(first_to_last: float) -> str | None:
-    """vanishes, holds or explodes; None where the flow is not known."""
-    if math.isnan(first_to_last):
-        return None
-    # A billionth of a decade of rounding does not change the word.
-    if first_to_last <= -DECADES + 1e-9:
-        return "vanishes"
-    return "explodes" if first_to_last >= DECADES - 1e-9 else "holds"
+# A model uses the answer if at least so much of its prediction depends on it.
+USED = 0.5
 
 
-def verdict(gradient: Mapping[str, Any], span: int | None) -> str:
-    """One line: the word, how far the gradient reaches, how far back the answer lies.
+def verdict(gradient: Mapping[str, Any], span: int | None, trained: bool = False) -> str:
+    """Return the word, how many days hold the gradient, and what of it the answer gets.
 
-    `gradient` is what summary.json has of one moment; `span` is how many days back the answer lies,
-    its farthest day if it has several.
+    `gradient` is what summary.json has of one moment; `span` is how many days back the answer's
+    farthest day lies. After training it also says whether the model uses the answer.
     """
-    reach, lost = gradient["reach_days"], gradient["lost_companies"]
-    if reach is None:
-        if lost:
-            return f"not known: the state of all {lost} companies is nan"
+    if gradient["longest_lag"] == 0:
+        return "is not known: the histories are one day long"
+    if gradient["verdict"] is None:
+        return f"is not known: the prediction is nan for all {gradient['lost_companies']} companies"
+    if gradient["reach_days"] is None:
         return "vanishes: it is exactly 0 on every day"
-    longest = gradient["longest_lag"]
-    if longest == 0:
-        return "not known: the histories are one day long, so there is no way back to measure"
-    answer = _answer(reach, span)
-    return f"{gradient['verdict']}: {_size(gradient)}; {answer}{_slope(gradient)}"
+    days = _days(gradient["reach_days"] + 1)
+    said = [f"{gradient['verdict']}: 99% of it comes from the last {days}{_slope(gradient)}"]
+    if span is not None:
+        said.append(f"the answer, {_days(span)} back, gets {share_in_words(gradient)}")
+    importance = gradient["answer_importance"]
+    if trained and importance is not None:
+        used = importance >= USED
+        depends = " of what it predicts depends on it" if used else ""
+        uses = "uses" if used else "does not use"
+        said.append(f"the model {uses} the answer: {importance:.2f}{depends}")
+    return "; ".join(said)
 
 
-def _size(gradient: Mapping[str, Any]) -> str:
-    """How large the gradient is, as the word needs it."""
-    longest, change = gradient["longest_lag"], gradient["first_to_last"]
-    if gradient["verdict"] == "explodes":
-        return f"10^{change:.3g} times as large on day 1 as on day {longest + 1}"
-    if not gradient["reach_is_bounded"]:
-        return f"at least 1% of it reaches all {_days(longest)} back"
-    return f"1% of it reaches {_days(gradient['reach_days'])} back"
-
-
-def _answer(reach: int, span: int | None) -> str:
-    if span is None:
-        return "where the answer lies is not known"
-    within = "within reach" if reach >= span else "out of reach"
-    return f"the answer lies {_days(span)} back, {within}"
+def share_in_words(gradient: Mapping[str, Any]) -> str:
+    """Return the answer's share of the gradient, against an even share."""
+    share = gradient["answer_share"]
+    if gradient["answer_zero"]:
+        return "nothing of it"
+    if share is None:
+        return "an unknown share of it"
+    return f"{f'10^{share:.0f}' if abs(share) >= 2 else f'{10**share:.2g}'} of an even share"
 
 
 def _slope(gradient: Mapping[str, Any]) -> str:
+    """The decay, if theory gives it too."""
     decay, theory = gradient["decay_per_day"], gradient.get("theory_decay_per_day")
-    if math.isnan(decay):  # fewer than two days with a flow have no slope
+    if theory is None or math.isnan(decay):
         return ""
-    by_theory = "" if theory is None else f", by theory {theory:+.4g}"
-    return f" ({decay:+.4g} decades a day{by_theory})"
+    return f" ({decay:+.4g} decades a day, by theory {theory:+.4g})"
 
 
 def _days(count: int) -> str:
-    return f"{count} day" if count == 1 else f"{count} days"
+    return "day" if count == 1 else f"{count} days"

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import torch
 
-from statland.gradients.reach import Profile
+from statland.gradients.share import Profile
 from statland.settings import SettingError
 
 METRICS, FLOW, EVENTS = "metrics.csv", "gradient_flow.csv", "events.out.tfevents.*"

@@ -14,7 +14,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from statland.gradients.reach import Profile
+from statland.gradients.share import Profile
 from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back
 from statland.settings import SettingError
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # importing it takes a second, which no run should wait for b
 
 # Largest float32: TensorBoard's scalars are no wider. metrics.csv has the plain value.
 FLOAT32_MAX = 3.4028234663852886e38
+
+# Shares and profiles are shown within so many decades, so that one explosion flattens no chart.
+SHOWN_DECADES = 40
 
 
 class Recorder(AbstractContextManager["Recorder"]):
@@ -73,7 +76,7 @@ class Recorder(AbstractContextManager["Recorder"]):
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Write scalars of one step, as one TensorBoard event; None is left out."""
         present = {tag: float(value) for tag, value in values.items() if value is not None}
-        shown = [Summary.Value(tag=t, simple_value=_float32(v)) for t, v in present.items()]
+        shown = [Summary.Value(tag=t, simple_value=showable(t, v)) for t, v in present.items()]
         self._write(Summary(value=shown), step)
         self._rows.writerows((step, tag, repr(value)) for tag, value in present.items())
         self._file.flush()
@@ -88,12 +91,13 @@ class Recorder(AbstractContextManager["Recorder"]):
     def profile(self, tag: str, log10: Tensor, first: int = 0) -> None:
         """Write a profile (lags,) to TensorBoard, each lag as a step, from lag `first` on.
 
-        An exact zero has no place on such an axis and is left out. gradient_flow.csv has profiles
-        with their bands; metrics.csv has none.
+        An exact zero has no place on such an axis and is left out; values are shown within 40
+        decades. gradient_flow.csv has profiles with their bands; metrics.csv has none.
         """
         for lag, value in enumerate(log10.tolist()):
             if lag >= first and math.isfinite(value):
-                self._write(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), lag)
+                shown = max(-SHOWN_DECADES, min(SHOWN_DECADES, value))
+                self._write(Summary(value=[Summary.Value(tag=tag, simple_value=shown)]), lag)
 
     def figure(self, tag: str, figure: "Figure", step: int) -> None:
         """Write a figure to TensorBoard, and as a PNG with the last part of its tag as name."""
@@ -130,6 +134,8 @@ def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
     return file, rows
 
 
-def _float32(value: float) -> float:
-    """A scalar in float32's range: what is beyond is infinite."""
+def showable(tag: str, value: float) -> float:
+    """Return a scalar as TensorBoard shows it: in float32's range, a share within 40 decades."""
+    if tag == "gradient/answer_share":
+        return max(-SHOWN_DECADES, min(SHOWN_DECADES, value))
     return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value

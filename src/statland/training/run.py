@@ -97,9 +97,8 @@ class Run:
         self.validation: dict[str, float | None] = {}
         self.steps = StepLog(recorder, self.model, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
-        every = self.settings["probe_every"]
-        span = self.market.span
-        self.watch = GradientWatch(name, self.model, self.held_out, span, recorder, console, every)
+        every, seen = self.settings["probe_every"], (self.market, self.held_out)
+        self.watch = GradientWatch(name, self.model, *seen, recorder, console, every)
         self.start = self.lost = 0  # where fit begins; steps in a row without a finite loss
 
     def record(self, started: float) -> dict[str, Any]:
@@ -216,7 +215,7 @@ class Run:
             "validation": self.validation,
             "baselines": self.baselines,
             "gradient": self.watch.gradient,
-            "span": self.market.span,
+            "span": self.watch.span,
             "notes": list(self.market.notes),
             "clipped_steps": steps.clipped,
             "nonfinite_steps": steps.skipped,

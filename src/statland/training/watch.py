@@ -3,22 +3,15 @@
 import gc
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
 from statland.batch import Batch
-from statland.gradients.probe import (
-    WEIGHTS,
-    Measured,
-    largest_lyapunov_exponents,
-    leading,
-    measure,
-    probe_batch,
-    weight_contributions,
-)
-from statland.gradients.reach import Profile
-from statland.gradients.spectrum import linear_decay
+from statland.data.base import Market
+from statland.gradients.probe import WEIGHTS, Measured, measure, measure_in_full, probe_batch
+from statland.gradients.share import Profile
 from statland.gradients.words import verdict
 from statland.models.base import SequenceModel
 from statland.records.files import read_flow
@@ -31,7 +24,7 @@ EARLY = {0, 1, 10, 100}
 
 REDRAW_SECONDS = 60  # age of the figures at which a resume point draws them anew
 
-Probe = tuple[int, dict[str, Profile]]  # updates made, and profiles by quantity
+Probe = tuple[int, dict[str, Profile]]  # updates made, and the profiles by quantity
 
 # A heatmap has no room for more moments of training, and profiles are drawn of so few.
 MOMENTS, PICTURES = 512, 3
@@ -44,16 +37,18 @@ class GradientWatch:
         self,
         name: str,
         model: SequenceModel,
+        market: Market,
         held_out: list[Batch],
-        span: int | None,
         recorder: Recorder,
         console: Console,
         every: int | None,
     ) -> None:
         """Watch a model on validation batches, probing every so many updates; None: never."""
-        self.name, self.model, self.span = name, model, span
+        self.name, self.model = name, model
         self.recorder, self.console, self.every = recorder, console, every
         self.batch = probe_batch(held_out)
+        self.answer = market.answer(self.batch)
+        self.span = span_of(market, held_out)
         self.gradient: dict[str, Any] = {}  # of summary.json, before and after
         self.last: tuple[int, Measured] | None = None  # the last probe, and the updates made then
         self.drawn, self.pictured = time.perf_counter(), -1  # when, and the last probe that was
@@ -73,21 +68,22 @@ class GradientWatch:
                 self._report("before", console)
 
     def finish(self, updates: int, diverged: bool = False) -> None:
-        """Measure the trained model, and draw."""
+        """Measure the trained model, and draw. Of a run that diverged nothing more is measured."""
         if self.every is None:
             return
-        if self.last is None or self.last[0] != updates:
-            self.probe(updates)
-        if updates == 0:  # nothing was trained: before is after
-            self._report("before", self.console)
-            self.gradient["after"] = self.gradient["before"]
+        if diverged:
+            self._say(f"diverged after {updates} steps", updates, self.console)
         else:
-            self._report("after", self.console)
+            if self.last is None or self.last[0] != updates:
+                self.probe(updates)
+            self._report("after" if updates else "before", self.console)
+            if updates == 0:  # nothing was trained: before is after
+                self.gradient["after"] = self.gradient["before"]
         self._draw(updates if diverged else None)
 
     def probe(self, updates: int) -> None:
         """Record how far the gradient reaches after so many updates."""
-        measured = measure(self.model, self.batch)
+        measured = measure(self.model, self.batch, self.answer)
         self.recorder.scalars(updates, measured.scalars)
         self.recorder.flow(updates, measured.profiles)
         self.last = updates, measured
@@ -101,34 +97,28 @@ class GradientWatch:
         """Record and print, before or after training, how far the gradient reaches."""
         assert self.last is not None
         step, measured = self.last
-        exponents = largest_lyapunov_exponents(self.model, self.batch)
-        gradient = measured.gradient | {
-            "lyapunov": None if exponents is None else exponents.tolist(),
-            "theory_decay_per_day": linear_decay(self.model),
-        }
-        if exponents is not None:
-            values = {"profile_summary/lyapunov_max": exponents[0].item()}
-            self.recorder.scalars(step, values)
-        profiles = dict(measured.profiles)
-        weights = weight_contributions(self.model, self.batch, measured.flow)
-        if weights is not None:
-            gradient["log10_dp_dw"] = weights.dependence
-            profiles[WEIGHTS] = weights.profile
-            self.recorder.flow(step, {WEIGHTS: weights.profile})
-        self.gradient[when] = gradient
-        self._record_profiles(when, profiles)
-        line = f"{when} training the gradient {self._verdict(gradient)}"
+        full = measure_in_full(self.model, self.batch, measured)
+        self.recorder.scalars(step, full.scalars)
+        if WEIGHTS in full.profiles:
+            self.recorder.flow(step, {WEIGHTS: full.profiles[WEIGHTS]})
+        self.gradient[when] = full.gradient
+        self._record_profiles(when, full.profiles)
+        self._say(f"{when} training the gradient {self._verdict(when)}", step, console)
+
+    def _say(self, line: str, step: int, console: Console) -> None:
+        """Print a sentence, log it, and write it to TensorBoard."""
         self.recorder.text("gradient/verdict", line, step)
         console.print(line, highlight=False, soft_wrap=True)
         log.info(line)
 
-    def _verdict(self, gradient: dict[str, Any]) -> str:
-        return verdict(gradient, self.span)
+    def _verdict(self, when: str) -> str:
+        return verdict(self.gradient[when], self.span, trained=when == "after")
 
-    def _record_profiles(self, when: str, profiles: Any, first_lag: int = 0) -> None:
+    def _record_profiles(
+        self, when: str, profiles: Mapping[str, Profile], first_lag: int = 0
+    ) -> None:
         """Write TensorBoard's profiles of before or after training, from a lag on."""
-        kinds = {"profile": leading(profiles), "profile_weights": WEIGHTS}
-        for tag, quantity in kinds.items():
+        for tag, quantity in {"profile": "x", "profile_weights": WEIGHTS}.items():
             if quantity in profiles:
                 median = profiles[quantity].median
                 self.recorder.profile(f"{tag}/{when}_training", median, first_lag)
@@ -140,25 +130,31 @@ class GradientWatch:
         """
         from statland.gradients import figures  # importing matplotlib takes a second
 
-        assert self.last is not None
         title = f"{self.recorder.folder.name}: {self.name}"
         probes = list(read_flow(self.recorder.folder).items())
-        said, theory = self._verdict(self.last[1].gradient), linear_decay(self.model)
-        (_, first), (last, _) = probes[0], probes[-1]
+        said = self._verdict("after") if "after" in self.gradient else ""
+        said = said if diverged is None else f"diverged at step {diverged}"
+        importance = {moment: g["importance"] for moment, g in self.gradient.items()}
+        theory = self.gradient["before"]["theory_decay_per_day"]
         for step, profiles in thinned(probes, PICTURES):
-            at_end = (said, diverged) if step == last else ("", None)
             if step > self.pictured:
-                name = f"after {step} steps"
+                is_last = step == probes[-1][0]
                 figure = figures.profile_figure(
-                    title, profiles, first, self.span, theory, *at_end, name
+                    title,
+                    profiles,
+                    probes[0][1],
+                    span=self.span,
+                    theory=theory,
+                    subtitle=said if is_last else "",
+                    name=f"after {step} steps",
+                    importance=importance if is_last else {},
                 )
                 self.recorder.figure("picture/profile", figure, step)
                 self.pictured = step
         if len(probes) > 1:  # one moment has no course
-            shown = thinned(probes, MOMENTS)
-            course = {step: flow[leading(flow)].median for step, flow in shown}
-            heatmap = figures.heatmap_figure(title, course, self.span, said, diverged)
-            self.recorder.figure("picture/heatmap", heatmap, last)
+            course = {step: flow["x"].median for step, flow in thinned(probes, MOMENTS)}
+            heatmap = figures.heatmap_figure(title, course, self.span, said)
+            self.recorder.figure("picture/heatmap", heatmap, probes[-1][0])
         gc.collect()
         self.drawn = time.perf_counter()
 
@@ -173,3 +169,14 @@ def thinned(probes: list[Probe], count: int) -> list[Probe]:
     last = len(probes) - 1
     places = {round(place * last / (count - 1)) for place in range(count)}
     return [probes[place] for place in sorted(places)]
+
+
+def span_of(market: Market, batches: list[Batch]) -> int | None:
+    """Return how many days back the farthest day of an answer lies; None if it is not known."""
+    farthest = []
+    for batch in batches:
+        if (answer := market.answer(batch)) is None:
+            return None
+        lags = batch.lengths[:, None] - 1 - batch.days
+        farthest.append(int(lags.where(answer, 0).max()))
+    return max(farthest)

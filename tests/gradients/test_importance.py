@@ -1,0 +1,111 @@
+"""Importance of days against the closed form of a linear readout of known weights."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from statland.batch import Batch
+from statland.gradients.importance import answer_importance, day_importance, importance_by_lag
+from statland.models.base import SequenceModel
+
+
+class Weighted(SequenceModel):
+    """The prediction is a weighted sum of the days, and of the features of each."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(weights)  # (T, F, K)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, F) to (B, K)."""
+        return torch.einsum("btf,tfk->bk", x, self.weights[: x.shape[1]])
+
+
+def data(companies: int = 6, days: int = 5) -> Batch:
+    x = torch.randn(companies, days, 2).double()
+    return Batch(x, torch.full((companies,), days), torch.randn(companies, 1).double())
+
+
+def expected(model: Weighted, batch: Batch, day: int) -> float:
+    """By the definition, pair by pair: w_day (x_c - x_b) over the difference of the predictions."""
+    changes, aparts = [], []
+    p = model(batch.x, batch.lengths)
+    for b in range(len(batch.x)):
+        for c in range(len(batch.x)):
+            if b != c:
+                moved = batch.x[c, day] - batch.x[b, day]
+                changes.append((moved[:, None] * model.weights[day]).sum(0))
+                aparts.append(p[c] - p[b])
+    squares = (torch.stack(v).square().mean() for v in (changes, aparts))
+    change, apart = squares
+    return math.sqrt(change.item() / apart.item())
+
+
+def test_a_linear_readout() -> None:
+    batch = data()
+    model = Weighted(torch.randn(5, 2, 3).double())
+    same = torch.zeros(6, dtype=torch.long)
+    for day in range(5):
+        found = day_importance(model, batch, torch.full((6,), day), same)
+        assert found == pytest.approx(expected(model, batch, day), rel=1e-9)
+        assert importance_by_lag(model, batch, 4 - day) == pytest.approx(found)
+
+
+def test_the_least_important_of_the_answer_s_days_counts() -> None:
+    weights = torch.zeros(5, 2, 1).double()
+    weights[0], weights[3] = 2.0, 0.5
+    model, batch = Weighted(weights), data()
+    answer = torch.zeros(6, 5, dtype=torch.bool)
+    answer[:, [0, 3]] = True
+    assert answer_importance(model, batch, answer) == pytest.approx(expected(model, batch, 3))
+    answer[:, 1] = True  # a day that is ignored
+    assert answer_importance(model, batch, answer) == 0
+    answer[:] = False
+    answer[:, 0] = True
+    alone = Weighted(torch.zeros(5, 2, 1).double().index_fill(0, torch.tensor([0]), 1.0))
+    assert answer_importance(alone, batch, answer) == pytest.approx(1)
+
+
+def test_days_are_exchanged_with_the_same_of_companies_that_have_as_many() -> None:
+    """The second company's answer is on other days, the third has one day more."""
+    batch = data(3)
+    answer = torch.tensor([[1, 0, 0, 1, 0], [0, 1, 0, 0, 1], [1, 1, 1, 0, 0]]).bool()
+    model = Weighted(torch.randn(5, 2, 1).double())
+    p = model(batch.x, batch.lengths)
+    apart = (p[1] - p[0]).abs().item()
+    changes = []
+    for one, other in ((0, 1), (1, 0)):
+        found = []
+        for place in (0, 1):
+            days = [row.nonzero().flatten()[place] for row in answer]
+            x = batch.x.clone()
+            x[one, days[one]] = batch.x[other, days[other]]
+            found.append((model(x, batch.lengths)[one] - p[one]).item() ** 2)
+        changes.append(found)
+    by_place = [math.sqrt((a + b) / 2) / apart for a, b in zip(*changes, strict=True)]
+    assert answer_importance(model, batch, answer) == pytest.approx(min(by_place))
+
+
+def test_what_has_no_importance() -> None:
+    batch, same = data(), torch.zeros(6, dtype=torch.long)
+    constant = Weighted(torch.zeros(5, 2, 1).double())
+    assert day_importance(constant, batch, same, same) == 0
+    equal = batch._replace(y=torch.ones(6, 1).double())
+    assert day_importance(constant, equal, same, same) == 0
+    one = Batch(*(part[:1] for part in batch))
+    assert importance_by_lag(constant, one, 0) is None
+    assert importance_by_lag(constant, batch, 5) is None
+    answer = torch.zeros(6, 5, dtype=torch.bool)
+    assert answer_importance(constant, batch, answer) is None
+
+
+def test_a_prediction_that_is_nan_is_left_out() -> None:
+    batch = data()
+    model = Weighted(torch.randn(5, 2, 1).double())
+    same = torch.zeros(6, dtype=torch.long)
+    group = torch.tensor([-1, 0, 0, 0, 0, 0])
+    without = day_importance(model, batch, same, group)
+    batch.x[0, 1] = math.nan
+    assert day_importance(model, batch, same, same) == pytest.approx(without)
