@@ -97,7 +97,7 @@ class GradientWatch:
         """Record and print, before or after training, how far the gradient reaches."""
         assert self.last is not None
         step, measured = self.last
-        full = measure_in_full(self.model, self.batch, measured)
+        full = measure_in_full(self.model, self.batch, self.answer, measured)
         self.recorder.scalars(step, full.scalars)
         if WEIGHTS in full.profiles:
             self.recorder.flow(step, {WEIGHTS: full.profiles[WEIGHTS]})
