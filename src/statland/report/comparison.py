@@ -7,13 +7,23 @@ import pandas as pd
 from rich.console import Console
 
 from statland.records.results import curve_of, profiles_of
+from statland.report.forecast import Forecast, forecast, with_known_answer
 from statland.report.groups import Groups, constants, group, left_out
 from statland.report.sentences import MarketVerdict, verdicts
-from statland.report.statistics import reach_predicts_solved, summarise, with_known_span
-from statland.report.tables import by_market, for_screen, format_summary, screen_table
+from statland.report.statistics import summarise
+from statland.report.tables import (
+    by_market,
+    for_screen,
+    forecast_tables,
+    format_summary,
+    screen_table,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+MOST_CURVES = 6  # profiles on top of one another in a panel; strips show any number
 
 
 class Comparison(NamedTuple):
@@ -22,7 +32,7 @@ class Comparison(NamedTuple):
     groups: Groups
     summary: pd.DataFrame  # summarise's: one row per setting
     verdicts: list[MarketVerdict]
-    prediction: pd.DataFrame  # reach_predicts_solved's
+    forecast: Forecast | None
 
     @property
     def facts(self) -> list[str]:
@@ -48,7 +58,7 @@ def compare(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = (
         groups,
         summarise(groups),
         verdicts(groups.runs, groups.pooled),
-        reach_predicts_solved(groups.runs),
+        forecast(groups.runs),
     )
 
 
@@ -64,9 +74,10 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(f"in compare.csv and compare.html also: {', '.join(missing)}", soft_wrap=True)
     for verdict in comparison.verdicts:
         console.print(verdict.sentence, soft_wrap=True, highlight=False)
-    if not comparison.prediction.empty:
-        title = "does the gradient's reach before training predict which runs solve?"
-        console.print(screen_table(comparison.prediction, title))
+    if comparison.forecast is not None:
+        console.print(comparison.forecast.sentence, soft_wrap=True, highlight=False)
+        for frame in forecast_tables(comparison.forecast):
+            console.print(screen_table(frame))
 
 
 def figures(groups: Groups) -> dict[str, "Figure"]:
@@ -76,15 +87,17 @@ def figures(groups: Groups) -> dict[str, "Figure"]:
     runs = groups.runs[groups.runs["counts"]]
     if runs.empty:
         return {}
-    drawn = {
-        "validation": draw.curves_figure(runs, {f: curve_of(f) for f in runs["folder"]}),
-        "profiles": draw.profiles_figure(runs, {f: profiles_of(f) for f in runs["folder"]}),
-    }
+    diverged = zip(runs["folder"], runs["status"] == "diverged", strict=True)
+    profiles = {folder: profiles_of(folder, is_lost) for folder, is_lost in diverged}
+    drawn = {"strips": draw.strips_figure(runs, profiles)}
+    if runs.groupby("market")["contestant"].nunique().max() <= MOST_CURVES:
+        drawn["profiles"] = draw.profiles_figure(runs, profiles)
+    drawn["validation"] = draw.curves_figure(runs, {f: curve_of(f) for f in runs["folder"]})
     measured = runs[runs[["log10_dp_dw_before", "reach_before"]].notna().all(axis=1)]
     if measured["contestant"].nunique() > 1:
         drawn["dependence"] = draw.dependence_figure(measured)
-    known = with_known_span(runs)
-    if known["span"].nunique() > 1:
+    known = with_known_answer(runs)
+    if known["contestant"].nunique() > 1:
         drawn["forecast"] = draw.forecast_figure(known)
     numbers = [key for key in groups.rows if pd.api.types.is_numeric_dtype(runs[key])]
     if len(numbers) == len(groups.rows) == 2:
