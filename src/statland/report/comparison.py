@@ -8,7 +8,7 @@ from rich.console import Console
 
 from statland.records.results import curve_of, profiles_of
 from statland.report.forecast import Forecast, forecast, with_known_answer
-from statland.report.groups import Groups, constants, group, left_out
+from statland.report.groups import Groups, constants, group, left_out, meeting
 from statland.report.sentences import MarketVerdict, verdicts
 from statland.report.statistics import summarise
 from statland.report.tables import (
@@ -18,6 +18,7 @@ from statland.report.tables import (
     format_summary,
     screen_table,
 )
+from statland.report.tuning import tune
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,13 +34,14 @@ class Comparison(NamedTuple):
     summary: pd.DataFrame  # summarise's: one row per setting
     verdicts: list[MarketVerdict]
     forecast: Forecast | None
+    tuned: list[str]  # how each contestant's best setting was chosen
 
     @property
     def facts(self) -> list[str]:
         """The settings that all runs share, which runs do not count, what papers printed."""
         runs = self.groups.runs
         same = ", ".join(f"{key}={value}" for key, value in constants(runs).items())
-        facts = [f"in all runs: {same}"]
+        facts = [f"in all runs: {same}", *self.tuned]
         if self.groups.pooled:
             facts.append(f"a row is over several values of: {', '.join(self.groups.pooled)}")
         if others := left_out(runs):
@@ -48,18 +50,23 @@ class Comparison(NamedTuple):
         return facts + [f"published, not measured here: {k}: {v}" for k, v in published.items()]
 
 
-def compare(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = ()) -> Comparison:
+def compare(
+    runs: pd.DataFrame,
+    by: Sequence[str] = (),
+    where: Sequence[str] = (),
+    tuned: str | None = None,
+) -> Comparison:
     """Compare the runs that meet the conditions `where`, KEY=VALUE, in rows `by` some settings.
 
-    Raises SettingError for a key or a value that no run has.
+    With `tuned` each contestant is compared at its own best value of that setting. Raises
+    SettingError for a key or a value that no run has.
     """
-    groups = group(runs, by, where)
-    return Comparison(
-        groups,
-        summarise(groups),
-        verdicts(groups.runs, groups.pooled),
-        forecast(groups.runs),
-    )
+    runs, chosen = meeting(runs, where), list[str]()
+    if tuned is not None:
+        runs, chosen = tune(runs, tuned)
+    groups = group(runs, by)
+    of_market = verdicts(groups.runs, groups.pooled)
+    return Comparison(groups, summarise(groups), of_market, forecast(groups.runs), chosen)
 
 
 def show(comparison: Comparison, console: Console) -> None:
