@@ -40,7 +40,8 @@ def share_in_words(gradient: Mapping[str, Any]) -> str:
         return "nothing of it"
     if share is None:
         return "an unknown share of it"
-    return f"{f'10^{share:.0f}' if abs(share) >= 2 else f'{10**share:.2g}'} of an even share"
+    size = f"10^{share:.0f}" if abs(share) >= 2 else f"{10**share:.2g}"
+    return f"{size} {'of' if share < 0 else 'times'} an even share"
 
 
 def _slope(gradient: Mapping[str, Any]) -> str:

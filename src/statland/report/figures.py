@@ -9,23 +9,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from statland.drawing import (
-    DECADES,
-    DIVERGING,
+    EVEN_SHARES,
     FONT,
     Style,
     curve,
     finish,
+    label_even_shares,
     label_powers,
     legend_of,
     panels_of,
@@ -36,7 +34,7 @@ from statland.drawing import (
 
 GREY, NEVER = "#d4d4d4", "#efefef"
 SHARES = (-50, 3)  # decades: the shares of the forecast are drawn within these
-LEVELS = (-50, -20, -10, -5, -2, -1, math.log10(0.5))  # of strips, decades against an even share
+DECADES = 12  # of a grid's gradient: one scale for all sweeps
 THEORY: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": (0, (1, 3))}
 
 
@@ -109,8 +107,6 @@ def strips_figure(
     figure = Figure(size, dpi=130, layout="constrained")
     grid: Any = {"height_ratios": counts}
     panels = figure.subplots(len(markets), len(moments), squeeze=False, gridspec_kw=grid)
-    norm = BoundaryNorm([-1e9, *LEVELS, 1e9], len(LEVELS) + 1)
-    colours = ListedColormap(colormaps["magma_r"](np.linspace(0.02, 0.9, len(LEVELS) + 1)))
     for (market, own), axes in zip(markets.items(), panels, strict=True):
         order = own.groupby("contestant", sort=False)["share_before"].median()
         names = list(order.sort_values(ascending=False, kind="stable").index)
@@ -122,7 +118,7 @@ def strips_figure(
                 strip = _even_shares(_median_seed(found, when))
                 strips[row, days - len(strip) :] = strip[::-1]
             edges = np.arange(days + 1) - 0.5, np.arange(len(names) + 1) - 0.5
-            mesh = panel.pcolormesh(*edges, strips, cmap=colours, norm=norm, rasterized=True)
+            mesh = panel.pcolormesh(*edges, strips, **EVEN_SHARES)
             panel.hlines(edges[1], *edges[0][[0, -1]], color="white", lw=3)
             panel.set_facecolor(GREY)
             panel.invert_yaxis()
@@ -137,9 +133,8 @@ def strips_figure(
         right.set_yticks(range(len(names)), sides)
         right.tick_params(labelsize=FONT, right=False, length=0)
         right.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=panels, aspect=30, ticks=LEVELS, shrink=min(1, 6 / sum(counts)))
-    bar.ax.set_yticklabels([*map(power, LEVELS[:4]), "1%", "10%", "half"], fontsize=FONT)
-    bar.set_label("gradient at a day, of an even share", fontsize=FONT)
+    bar = figure.colorbar(mesh, ax=panels, aspect=30, shrink=min(1, 6 / sum(counts)))
+    label_even_shares(bar)
     return figure
 
 
@@ -161,7 +156,7 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     with np.errstate(divide="ignore"):
         losses = np.log10(losses)
     figure, panels = panels_of(["log10 gradient, first over last day", "log10 of validation mse"])
-    _mesh(panels[0], decades, DIVERGING, -DECADES, DECADES)
+    _mesh(panels[0], decades, "RdBu_r", -DECADES, DECADES)
     _mesh(panels[1], losses, "cividis", *_whiskers(losses))
     drawn: dict[str, Artist] = {}
     known = np.ma.masked_invalid(exponents.to_numpy(float))

@@ -18,9 +18,7 @@ def outlook(share: float | None) -> str | None:
         return None
     with RUNS.open(encoding="utf-8") as file:
         runs = [(float(row["share"]), row["solved"] == "True") for row in csv.DictReader(file)]
-    solved = [
-        is_solved for other, is_solved in runs if other == share or abs(other - share) <= NEAR
-    ]
+    solved = [yes for other, yes in runs if other == share or abs(other - share) <= NEAR]
     if not solved:
         return None
     return f"of {len(solved)} such runs, {sum(solved) / len(solved):.0%} solved"
