@@ -88,6 +88,15 @@ def test_ages_are_uniform() -> None:
     assert (counts / len(ages) - 1 / 20).abs().max() < 5 * (1 / 20 / 4000) ** 0.5
 
 
+def test_companies_of_recall_are_equally_old_unless_min_days_is_set() -> None:
+    """So that a sweep over data.max_days asks how far back a model remembers."""
+    it = market("recall", "data.max_days=21")
+    for batch in (it.train_batch(0), *it.validation()):
+        assert set(batch.lengths.tolist()) == {21}
+    mixed = market("recall", "data.max_days=21", "data.min_days=5").validation()
+    assert {5, 21} <= set(torch.cat([batch.lengths for batch in mixed]).tolist())
+
+
 def test_statland_obeys_the_four_rules() -> None:
     seen = set()
     for shock in (0, 0.5, 1):

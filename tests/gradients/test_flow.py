@@ -363,6 +363,18 @@ def test_a_company_whose_state_is_nan_is_left_out_and_counted() -> None:
     assert profile(flow.log10["state"]).companies.tolist() == [2] * 40
 
 
+def test_a_company_whose_prediction_is_nan_is_left_out_and_counted() -> None:
+    """Its state is finite, and so would be the slope of the logarithm, 1 / h."""
+    model = Recurrence(lambda x_t, h: 0.5 * h + x_t, torch.log, torch.zeros(1))
+    x = torch.rand(3, 40, 1)
+    x[1] *= -1
+    flow = gradient_flow(model, x)
+    assert flow.lost.tolist() == [False, True, False]
+    for log10 in flow.log10.values():
+        assert log10[1].isnan().all()
+        assert log10[[0, 2]].isfinite().all()
+
+
 def test_watching_changes_nothing(model_name: str) -> None:
     market, model, optimizer = built(f"model={model_name}")
     x, lengths, y = market.train_batch(0)

@@ -9,6 +9,7 @@ from conftest import built
 from statland.batch import Batch
 from statland.gradients.probe import largest_lyapunov_exponents, measure, probe_batch
 from statland.gradients.spectrum import lyapunov_spectrum
+from statland.gradients.words import verdict
 
 
 def test_the_probe_batch_is_of_the_oldest_quarter() -> None:
@@ -54,6 +55,20 @@ def test_an_error_of_exactly_0_is_known() -> None:
         y[: 2 * right] = 0.5
         measured = measure(model, batch._replace(y=y))
         assert measured.scalars["profile_summary/log10_error"] == expected
+
+
+def test_a_flow_of_exactly_0_vanishes_and_a_readout_of_nan_is_not_known() -> None:
+    market, model, _ = built("data=recall")
+    batch = probe_batch(market.validation())
+    with torch.no_grad():
+        model.output.weight.zero_()
+        zero = measure(model, batch).gradient
+        model.output.bias.fill_(math.nan)
+        unknown = measure(model, batch).gradient
+    assert (zero["verdict"], zero["lost_companies"]) == ("vanishes", 0)
+    assert verdict(zero, None) == "vanishes: it is exactly 0 on every day"
+    assert (unknown["verdict"], unknown["lost_companies"]) == (None, 16)
+    assert verdict(unknown, None).startswith("is not known: the prediction is nan for all 16 ")
 
 
 def test_exponents_are_of_days_that_all_have_traded() -> None:

@@ -126,7 +126,7 @@ def _to_states(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) 
         found = torch.autograd.grad(prediction, list(last.values()), u, materialize_grads=True)
     seeds = {name: seed[order] for name, seed in zip(last, found, strict=True)}
     days, directions = backward(model, run, seeds)
-    lost = run.lost[back]
+    lost = run.lost[back] | prediction.detach().isnan().any(1)
     log10 = {name: by_lag(values[:, back].T, ages, lost) for name, values in days.items()}
     states, directions = (
         {name: values[:, back] for name, values in state.items()}
