@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from statland.batch import Batch
 from statland.gradients import Flow, Recurrence, WeightFlow, gradient_flow, weight_flow
 from statland.gradients.flow import frozen
-from statland.gradients.probe import weight_contributions
+from statland.gradients.probe import measure, measure_in_full
 from statland.gradients.weights import contributions, weights_of_cell
 from statland.models.base import RecurrentModel, SequenceModel, State
 from statland.models.init import default
@@ -171,7 +171,7 @@ class Scalar(RecurrentModel):
         return state["h"]
 
 
-@pytest.mark.parametrize("w", [2.0, 1.5, -0.9, 0.5, 0.01])
+@pytest.mark.parametrize("w", [2.0, -0.9, 0.01])
 def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
     """From h_0 = 1 without input h_{t-1} = w^(t-1), the day at lag k adds w^k w^(T-k-1): w^(T-1).
 
@@ -190,8 +190,7 @@ def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
     assert (measured.together[0][states < -330] == -math.inf).all()
 
 
-@pytest.mark.parametrize("w", [2.0, 1.5, -0.9, 0.5])
-@pytest.mark.parametrize("days", [1, 2, 1000])
+@pytest.mark.parametrize(("w", "days"), [(2.0, 1000), (-0.9, 1000), (0.5, 1), (1.5, 2)])
 def test_the_days_of_a_scalar_sum_to_its_power_differentiated(w: float, days: int) -> None:
     """From h_0 = 1 without input h_T = w^T, and T w^(T-1) is its slope: 10^304 at 2."""
     measured = weight_flow(Scalar(w, 1.0), torch.zeros(2, days, 1), torch.tensor([days, 1]))
@@ -329,24 +328,27 @@ def test_a_cell_that_vmap_cannot_take_has_no_contributions() -> None:
     for kind, is_known in ((Scalar, True), (Unmappable, False)):
         flow = gradient_flow(kind(0.9), batch.x, batch.lengths)
         assert flow.log10["state"][0].isfinite().all()
-        assert (weight_contributions(kind(0.9), batch, flow) is not None) == is_known
+        found = measure_in_full(kind(0.9), batch, measure(kind(0.9), batch))
+        assert ("weights" in found.profiles) == is_known
 
 
-def test_the_model_stays_as_it_is(recurrent: RecurrentModel) -> None:
-    for parameter in recurrent.parameters():
+def test_watching_changes_nothing(model: SequenceModel) -> None:
+    """Neither the model, which is in training, nor its gradients, nor the random numbers."""
+    for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
-    next(recurrent.parameters()).requires_grad_(False)
-    before = copy.deepcopy(recurrent.state_dict())
-    needed = [p.requires_grad for p in recurrent.parameters()]
-    grads = [p.grad.clone() for p in recurrent.parameters()]
+    next(model.parameters()).requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    needed = [p.requires_grad for p in model.parameters()]
+    grads = [p.grad.clone() for p in model.parameters()]
     (x, lengths, y), random = data(), torch.get_rng_state()
-    weight_flow(recurrent.train(), x, lengths, squared(y))
-    assert recurrent.training
+    watch = weight_flow if isinstance(model, RecurrentModel) else gradient_flow
+    watch(model.train(), x, lengths, squared(y))
+    assert model.training
     assert torch.equal(torch.get_rng_state(), random)
-    for name, value in recurrent.state_dict().items():
+    for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
-    assert [p.requires_grad for p in recurrent.parameters()] == needed
-    assert all(torch.equal(p.grad, g) for p, g in zip(recurrent.parameters(), grads, strict=True))
+    assert [p.requires_grad for p in model.parameters()] == needed
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), grads, strict=True))
 
 
 def test_without_a_state_or_without_weights() -> None:
