@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.benchmark import Timer
 
-from statland.gradients.probe import largest_lyapunov_exponents, measure, weight_contributions
+from statland.gradients.probe import measure, measure_in_full
 from statland.models.base import at_last_day
 from statland.records.identity import Identity
 from statland.records.recorder import Recorder
@@ -105,21 +105,20 @@ def recorded_training(scale: float) -> Rows:
 
 
 def probing(scale: float) -> Rows:
-    """Probes, exponents and weights, figures left out, as a share of a default run's training"""
+    """Probes, and what is measured before and after, as a share of a default run's training"""
     for days, name in itertools.product((50, 200, 1000), ("rnn_cell", "rnn", "lstm")):
         ages = f"data.max_days={days}", f"data.min_days={days}"
         settings, made = prepared(f"model={name}", *ages)
         steps, every = settings["steps"], settings["probe_every"]
         model, held_out = made.model, made.market.validation()
         with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
-            watch = GradientWatch(name, model, held_out, None, recorder, QUIET, every)
-            flow = measure(model, watch.batch).flow
+            watch = GradientWatch(name, model, made.market, held_out, recorder, QUIET, every)
+            seen = model, watch.batch, watch.answer
             parts: Steps = {"probe": partial(watch.probe, 0)}
-            parts["weights"] = partial(weight_contributions, model, watch.batch, flow)
-            parts["exponents"] = partial(largest_lyapunov_exponents, model, watch.batch)
+            parts["in full"] = partial(measure_in_full, *seen, measure(*seen))
             ms = medians(parts | {"step": partial(bare, made, 1)}, 2 * scale)
         probes = sum(is_due(updates, every) for updates in range(steps + 1))
-        extra = probes * ms["probe"] + 2 * (ms["exponents"] + ms["weights"])
+        extra = probes * ms["probe"] + 2 * ms["in full"]
         yield row(ms, model=name, days=days) | {"with / without": 1 + extra / (steps * ms["step"])}
 
 

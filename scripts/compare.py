@@ -10,6 +10,7 @@ from rich.console import Console
 from statland.command.streams import ignore_broken_pipes
 from statland.report import load
 from statland.report.comparison import compare, figures, show
+from statland.report.forecast import write_outlook
 from statland.report.page import write
 from statland.settings import SettingError
 
@@ -21,6 +22,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="sweep or run folders")
     parser.add_argument("--by", metavar="KEY[,KEY]", help="the settings that make the rows")
     parser.add_argument("--where", metavar="KEY=VALUE", action="append", help="only such runs")
+    parser.add_argument("--tune", metavar="KEY", help="each at its best value, on other seeds")
+    parser.add_argument("--outlook", type=Path, help="write what the runs foretell, as CSV")
     parser.add_argument("--output", type=Path, help="where to write; by default the first folder")
     arguments = parser.parse_args()
     output = arguments.output or arguments.runs[0]
@@ -35,12 +38,14 @@ def main() -> None:
         sys.exit(f"error: no run in {', '.join(map(str, arguments.runs))}")
     try:
         by = arguments.by.split(",") if arguments.by else []
-        comparison = compare(runs, by, arguments.where or [])
+        comparison = compare(runs, by, arguments.where or [], arguments.tune)
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     show(comparison, console)
     try:
+        if arguments.outlook is not None:
+            write_outlook(arguments.outlook, comparison.groups.runs)
         written = write(output, comparison, figures(comparison.groups), skipped)
     except OSError as error:
         sys.exit(f"error: {error}; allowed: another --output")

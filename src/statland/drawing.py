@@ -11,9 +11,11 @@ from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -38,7 +40,13 @@ COLOURS = tuple(dict.fromkeys(FAMILIES.values()))
 MARKERS = ("o", "^", "D", "X", "s", "P", "v", "*")
 WIDTHS = (3.0, 1.9, 1.0)  # points, in turn: of coincident curves the thinner lies on top
 
-DECADES, DIVERGING = 12, "RdBu_r"  # of a flow relative to lag 0: one scale for all runs
+# Of log10 of a day's gradient against an even share, one scale for all runs: the days that get most
+# are dark.
+LEVELS = (-50, -20, -10, -5, -2, -1, math.log10(0.5))
+EVEN_SHARES: dict[str, Any] = {
+    "cmap": ListedColormap(colormaps["magma_r"](np.linspace(0.02, 0.9, len(LEVELS) + 1))),
+    "norm": BoundaryNorm([-1e9, *LEVELS, 1e9], len(LEVELS) + 1),
+}
 
 FONT = 8.5  # legible at half the size, as in TensorBoard's thumbnails
 RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -145,6 +153,13 @@ def label_powers(*panels: Axes) -> None:
         axes.set_ylim(*ends)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(power)
+
+
+def label_even_shares(bar: Colorbar) -> None:
+    """Label the colour bar of EVEN_SHARES."""
+    bar.set_ticks(LEVELS, labels=[*map(power, LEVELS[:4]), "1%", "10%", "half"])
+    bar.ax.tick_params(labelsize=FONT)
+    bar.set_label("gradient at a day, of an even share", fontsize=FONT)
 
 
 def power(exponent: float, _: object = None) -> str:

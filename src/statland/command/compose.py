@@ -54,6 +54,11 @@ def overrides_of_job() -> list[str]:
     return list(map(str, HydraConfig.get().overrides.task))
 
 
+def keys_of_job() -> list[str]:
+    """Return the keys of these overrides."""
+    return [override.split("=")[0].lstrip("+~") for override in overrides_of_job()]
+
+
 def checked(values: Mapping[str, Any]) -> Settings:
     """Return plain values as Settings. Raises SettingError where they are out of bounds.
 

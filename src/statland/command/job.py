@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from statland.command.child import can_fork, run_in_child
-from statland.command.compose import checked, choices_of_job, plain
+from statland.command.compose import checked, choices_of_job, keys_of_job, plain
 from statland.command.mistakes import describe, errors_in_one_line
 from statland.command.resume import prepare_resumed
 from statland.command.streams import ignore_broken_pipes
@@ -51,7 +51,7 @@ def run_single(values: dict[str, Any]) -> None:
         return
     time = f"{settings['runs_dir']}/{datetime.now():%Y-%m-%d/%H-%M-%S.%f}"
     usual = f"{time}-{choices['model']}-{choices['data']}-{settings['seed']}"
-    execute_logged(prepare(settings, choices), Path(settings["folder"] or usual))
+    execute_logged(prepare(settings, choices, keys_of_job()), Path(settings["folder"] or usual))
 
 
 def run_job_of_sweep(settings: dict[str, Any], sweep: Path) -> None:
@@ -82,7 +82,7 @@ def train_job(settings: dict[str, Any], sweep: Path) -> None:
     A job that fails is recorded as failed, and the others go on.
     """
     try:
-        prepared = prepare(checked(settings), choices_of_job())
+        prepared = prepare(checked(settings), choices_of_job(), keys_of_job())
         folder = place(sweep, prepared.identity)
         with held(folder):
             if has_ended(folder):

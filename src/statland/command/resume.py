@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from statland.command.compose import choices_of_job, overrides_of_job
+from statland.command.compose import choices_of_job, keys_of_job
 from statland.records import checkpoint
 from statland.records.identity import NAME, read_identity
 from statland.settings import SettingError, flatten
@@ -24,7 +24,7 @@ def prepare_resumed(settings: Settings) -> tuple[Prepared, Path]:
     identity, state = read_identity(folder), checkpoint.load(folder)
     if identity is None:
         raise SettingError(f"resume is {folder}, which is no run folder: it has no {NAME}")
-    keys = {override.split("=")[0].lstrip("+~") for override in overrides_of_job()}
+    keys = set(keys_of_job())
     ours = flatten(settings) | choices_of_job()
     theirs = flatten(identity.settings) | identity.choices
     for key in sorted(keys - MACHINE - {"steps"}):

@@ -9,10 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from statland.drawing import COLOURS, DECADES, DIVERGING, FONT, finite, label_powers, plain, power
+from statland.drawing import (
+    COLOURS,
+    EVEN_SHARES,
+    FONT,
+    finite,
+    label_even_shares,
+    label_powers,
+    plain,
+)
 from statland.gradients.flow import Flow
 from statland.gradients.probe import WEIGHTS
 from statland.gradients.share import Profile, log10_sum, profile, reach_days
@@ -25,7 +33,7 @@ WIDTH, HEIGHT, DPI, LETTERS = 4.2, 4.0, 150, 50
 # How the reach is marked on its curve; of a heatmap's cells, where there is no flow to show.
 REACHED: dict[str, Any] = {"marker": "o", "ms": 6.0, "mfc": "white", "mew": 1.8, "ls": ""}
 CELLS: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
-UNKNOWN, ZERO, LOST = "#d4d4d4", "#8f8f8f", "#4a4a4a"
+UNKNOWN, ZERO, LOST = "#d4d4d4", "#b4c7dc", "#7f8fa6"
 
 
 def profile_figure(
@@ -85,8 +93,7 @@ def heatmap_figure(
     total = log10_sum(medians.nan_to_num(nan=-torch.inf, neginf=-torch.inf))[:, None]
     even = total - np.log10(medians.shape[1])
     relative = (medians - even).where(medians.isfinite(), torch.nan).T  # (lags, steps)
-    scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -DECADES, "vmax": DECADES}
-    image = axes.imshow(relative.numpy(), **CELLS, **scale)
+    image = axes.imshow(relative.numpy(), **CELLS, **EVEN_SHARES)
     grey = _greys(axes, medians)
     reach = [np.nan if (days := reach_days(m[None])) is None else days for m in medians]
     edges = np.arange(len(steps) + 1) - 0.5
@@ -96,10 +103,7 @@ def heatmap_figure(
     if span is not None:
         # Thick, and below the reach: where that is on it, both show.
         axes.axhline(span, color=ANSWER, lw=4.2, label=_answer(span), zorder=4)
-    bar = figure.colorbar(image, ax=axes, extend="both", ticks=range(-DECADES, DECADES + 1, 4))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(power))
-    bar.ax.tick_params(labelsize=FONT)
-    bar.set_label("against an even share:\nblue gets less, red more", fontsize=FONT)
+    label_even_shares(figure.colorbar(image, ax=axes))
     _label_steps(axes, steps)
     axes.set_ylabel("days back from the last day", fontsize=FONT)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -135,7 +139,7 @@ def _dots(axes: Axes, importance: Mapping[str, Mapping[int, float | None]]) -> N
         top = max(top, *known.values(), 0.0)
         look: dict[str, Any] = {"color": colour, "mfc": fill, "marker": marker, "ms": 5, "ls": ""}
         right.plot(list(known), list(known.values()), clip_on=False, zorder=6, **look)
-        axes.plot([], [], label=f"importance {when} training", **look)
+        axes.plot([], [], label=f"importance {when}", **look)
     right.set_ylim(0, 1.05 * top)
 
 
@@ -214,7 +218,7 @@ def _legend(figure: Figure, axes: Axes, more: Sequence[Patch] = ()) -> None:
     """One legend below the axes, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
     labels += [str(patch.get_label()) for patch in more]
-    look: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "fontsize": FONT - 0.5}
+    look: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "fontsize": FONT - 1}
     look |= {"frameon": False, "columnspacing": 1.0, "handlelength": 1.8, "borderaxespad": 0.2}
     figure.legend([*handles, *more], labels, **look)
 

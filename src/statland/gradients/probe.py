@@ -79,7 +79,7 @@ def measure(model: SequenceModel, batch: Batch, answer: Tensor | None = None) ->
     importance, share = None, math.nan
     if answer is not None:
         importance = answer_importance(model, batch, answer)
-        share = answer_share(log10, by_lag(answer.cpu(), batch.lengths.cpu()))
+        share = _share(log10, answer, batch)
     gradient: dict[str, Any] = {
         "verdict": word(log10),
         "answer_share": share if math.isfinite(share) else None,
@@ -107,7 +107,9 @@ def measure(model: SequenceModel, batch: Batch, answer: Tensor | None = None) ->
     return Measured(profiles, gradient, scalars, flow)
 
 
-def measure_in_full(model: SequenceModel, batch: Batch, measured: Measured) -> Measured:
+def measure_in_full(
+    model: SequenceModel, batch: Batch, answer: Tensor | None, measured: Measured
+) -> Measured:
     """Add what is measured before and after training alone.
 
     The importance of the days at some lags, the Lyapunov exponents, the decay by theory, and what
@@ -131,6 +133,9 @@ def measure_in_full(model: SequenceModel, batch: Batch, measured: Measured) -> M
             weights = of_flow(model, batch.x, measured.flow, batch.lengths)
             gradient["log10_dp_dw"] = {n: _log10_rms(v) for n, v in weights.summed.items()}
             profiles[WEIGHTS] = profile(weights.together)
+            if answer is not None:
+                share = _share(weights.together, answer, batch)
+                gradient["answer_share_of_weights"] = share if math.isfinite(share) else None
     return Measured(profiles, gradient, scalars, measured.flow)
 
 
@@ -138,6 +143,11 @@ def largest_lyapunov_exponents(model: RecurrentModel, batch: Batch) -> Tensor:
     """Return the largest exponents, in nats a day, over the days that all of 4 companies traded."""
     x, lengths = batch.x[:LYAPUNOV_COMPANIES], batch.lengths[:LYAPUNOV_COMPANIES]
     return lyapunov_spectrum(model, x[:, : int(lengths.min())], LYAPUNOV_COUNT)
+
+
+def _share(log10: Tensor, answer: Tensor, batch: Batch) -> float:
+    """The share of the answer, which is marked by day, of flows by lag."""
+    return answer_share(log10, by_lag(answer.cpu(), batch.lengths.cpu()))
 
 
 def _log10_rms(log10: Tensor) -> float | None:

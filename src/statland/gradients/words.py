@@ -20,8 +20,12 @@ def verdict(gradient: Mapping[str, Any], span: int | None, trained: bool = False
         return f"is not known: the prediction is nan for all {gradient['lost_companies']} companies"
     if gradient["reach_days"] is None:
         return "vanishes: it is exactly 0 on every day"
-    days = _days(gradient["reach_days"] + 1)
-    said = [f"{gradient['verdict']}: 99% of it comes from the last {days}{_slope(gradient)}"]
+    size = f"99% of it comes from the last {_days(gradient['reach_days'] + 1)}"
+    if gradient["verdict"] == "explodes":
+        change, last = gradient["first_to_last"], gradient["longest_lag"] + 1
+        size = f"10^{change:.3g} times as large on day 1 as on day {last}"
+        size = size if math.isfinite(change) else "none of it comes from the last day"
+    said = [f"{gradient['verdict']}: {size}{_slope(gradient)}"]
     if span is not None:
         said.append(f"the answer, {_days(span)} back, gets {share_in_words(gradient)}")
     importance = gradient["answer_importance"]
@@ -40,7 +44,8 @@ def share_in_words(gradient: Mapping[str, Any]) -> str:
         return "nothing of it"
     if share is None:
         return "an unknown share of it"
-    return f"{f'10^{share:.0f}' if abs(share) >= 2 else f'{10**share:.2g}'} of an even share"
+    size = f"10^{share:.0f}" if abs(share) >= 2 else f"{10**share:.2g}"
+    return f"{size} {'of' if share < 0 else 'times'} an even share"
 
 
 def _slope(gradient: Mapping[str, Any]) -> str:

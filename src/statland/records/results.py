@@ -62,13 +62,18 @@ def step_solved(curve: Iterable[tuple[int, float]], threshold: float) -> float:
     )
 
 
-def profiles_of(folder: str) -> dict[str, list[float]]:
-    """Return the median log10 flow to the inputs by lag, "before" training and "after"."""
+def profiles_of(folder: str, diverged: bool = False) -> dict[str, list[float]]:
+    """Return the median log10 flow to the inputs by lag, "before" training and "after".
+
+    A run that diverged has nothing after training.
+    """
     try:
         flows = [flow["x"].median.tolist() for flow in read_flow(Path(folder)).values()]
     except (OSError, SettingError, KeyError):
         return {}
-    return {"before": flows[0], "after": flows[-1]} if flows else {}
+    if not flows or diverged:
+        return {"before": flows[0]} if flows else {}
+    return {"before": flows[0], "after": flows[-1]}
 
 
 def _row(folder: Path) -> dict[str, Any]:
@@ -96,8 +101,11 @@ def _row(folder: Path) -> dict[str, Any]:
         **_of_course(folder, list(baselines.values())),
         **{f"baseline/{name}": loss for name, loss in baselines.items()},
     }
+    gradient = summary.get("gradient", {})
     for when in ("before", "after"):
-        row |= _of_gradient(summary.get("gradient", {}).get(when, {}), when)
+        row |= _of_gradient(gradient.get(when, {}), when)
+    if summary["status"] == "diverged" and gradient:
+        row["verdict_after"] = "diverged"
     # A list cannot tell groups apart.
     own = {k: str(v) if isinstance(v, list) else v for k, v in flatten(config).items()}
     return own | row | summary["choices"]  # folder is where the run is, not the setting
@@ -123,24 +131,25 @@ def _of_course(folder: Path, baselines: list[float]) -> dict[str, Any]:
 def _of_gradient(found: dict[str, Any], when: str) -> dict[str, Any]:
     """Return what a summary says of the gradient before or after training.
 
-    A reach is by the flow to the inputs, which every model has, unless it says state.
+    Runs that were measured by another yardstick, before there was an even share, have no verdict.
     """
-    weights = [v for v in found.get("log10_dp_dw", {}).values() if v is not None]
+    if "answer_zero" not in found:
+        found = {key: found.get(key) for key in ("theory_decay_per_day", "lyapunov", "log10_dp_dw")}
+    weights = [v for v in (found.get("log10_dp_dw") or {}).values() if v is not None]
     together = log10_together(torch.tensor(weights, dtype=torch.float64))
     numbers = {
-        "reach": found.get("reach_inputs_days"),
-        "reach_state": found.get("reach_days") if found.get("quantity") == "state" else None,
+        "share": -math.inf if found.get("answer_zero") else found.get("answer_share"),
+        "weights_share": found.get("answer_share_of_weights"),
+        "importance": found.get("answer_importance"),
+        "reach": found.get("reach_days"),
         "decay": found.get("decay_per_day"),
         "first_to_last": found.get("first_to_last"),
         "theory": found.get("theory_decay_per_day"),
         "lyapunov": (found.get("lyapunov") or [None])[0],
         "log10_dp_dw": together if math.isfinite(together) else None,
     }
-    return {f"{name}_{when}": _number(number) for name, number in numbers.items()} | {
-        f"reach_{when}_is_bounded": found.get("reach_inputs_is_bounded", True),
-        f"reach_state_{when}_is_bounded": found.get("reach_is_bounded", True),
-        f"verdict_{when}": found.get("verdict") or "-",
-    }
+    row: dict[str, Any] = {f"{name}_{when}": _number(number) for name, number in numbers.items()}
+    return row | {f"verdict_{when}": found.get("verdict") or "-"}
 
 
 def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:

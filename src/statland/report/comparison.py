@@ -7,13 +7,24 @@ import pandas as pd
 from rich.console import Console
 
 from statland.records.results import curve_of, profiles_of
-from statland.report.groups import Groups, constants, group, left_out
+from statland.report.forecast import Forecast, forecast, with_known_answer
+from statland.report.groups import Groups, constants, group, left_out, meeting
 from statland.report.sentences import MarketVerdict, verdicts
-from statland.report.statistics import reach_predicts_solved, summarise, with_known_span
-from statland.report.tables import by_market, for_screen, format_summary, screen_table
+from statland.report.statistics import summarise
+from statland.report.tables import (
+    by_market,
+    for_screen,
+    forecast_tables,
+    format_summary,
+    screen_table,
+)
+from statland.report.tuning import tune
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+MOST_CURVES = 6  # profiles on top of one another in a panel; strips show any number
 
 
 class Comparison(NamedTuple):
@@ -22,14 +33,15 @@ class Comparison(NamedTuple):
     groups: Groups
     summary: pd.DataFrame  # summarise's: one row per setting
     verdicts: list[MarketVerdict]
-    prediction: pd.DataFrame  # reach_predicts_solved's
+    forecast: Forecast | None
+    tuned: list[str]  # how each contestant's best setting was chosen
 
     @property
     def facts(self) -> list[str]:
         """The settings that all runs share, which runs do not count, what papers printed."""
         runs = self.groups.runs
         same = ", ".join(f"{key}={value}" for key, value in constants(runs).items())
-        facts = [f"in all runs: {same}"]
+        facts = [f"in all runs: {same}", *self.tuned]
         if self.groups.pooled:
             facts.append(f"a row is over several values of: {', '.join(self.groups.pooled)}")
         if others := left_out(runs):
@@ -38,18 +50,23 @@ class Comparison(NamedTuple):
         return facts + [f"published, not measured here: {k}: {v}" for k, v in published.items()]
 
 
-def compare(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = ()) -> Comparison:
+def compare(
+    runs: pd.DataFrame,
+    by: Sequence[str] = (),
+    where: Sequence[str] = (),
+    tuned: str | None = None,
+) -> Comparison:
     """Compare the runs that meet the conditions `where`, KEY=VALUE, in rows `by` some settings.
 
-    Raises SettingError for a key or a value that no run has.
+    With `tuned` each contestant is compared at its own best value of that setting. Raises
+    SettingError for a key or a value that no run has.
     """
-    groups = group(runs, by, where)
-    return Comparison(
-        groups,
-        summarise(groups),
-        verdicts(groups.runs, groups.pooled),
-        reach_predicts_solved(groups.runs),
-    )
+    runs, chosen = meeting(runs, where), list[str]()
+    if tuned is not None:
+        runs, chosen = tune(runs, tuned)
+    groups = group(runs, by)
+    of_market = verdicts(groups.runs, groups.pooled)
+    return Comparison(groups, summarise(groups), of_market, forecast(groups.runs), chosen)
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -64,9 +81,10 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(f"in compare.csv and compare.html also: {', '.join(missing)}", soft_wrap=True)
     for verdict in comparison.verdicts:
         console.print(verdict.sentence, soft_wrap=True, highlight=False)
-    if not comparison.prediction.empty:
-        title = "does the gradient's reach before training predict which runs solve?"
-        console.print(screen_table(comparison.prediction, title))
+    if comparison.forecast is not None:
+        console.print(comparison.forecast.sentence, soft_wrap=True, highlight=False)
+        for frame in forecast_tables(comparison.forecast):
+            console.print(screen_table(frame))
 
 
 def figures(groups: Groups) -> dict[str, "Figure"]:
@@ -76,15 +94,17 @@ def figures(groups: Groups) -> dict[str, "Figure"]:
     runs = groups.runs[groups.runs["counts"]]
     if runs.empty:
         return {}
-    drawn = {
-        "validation": draw.curves_figure(runs, {f: curve_of(f) for f in runs["folder"]}),
-        "profiles": draw.profiles_figure(runs, {f: profiles_of(f) for f in runs["folder"]}),
-    }
+    diverged = zip(runs["folder"], runs["status"] == "diverged", strict=True)
+    profiles = {folder: profiles_of(folder, is_lost) for folder, is_lost in diverged}
+    drawn = {"strips": draw.strips_figure(runs, profiles)}
+    if runs.groupby("market")["contestant"].nunique().max() <= MOST_CURVES:
+        drawn["profiles"] = draw.profiles_figure(runs, profiles)
+    drawn["validation"] = draw.curves_figure(runs, {f: curve_of(f) for f in runs["folder"]})
     measured = runs[runs[["log10_dp_dw_before", "reach_before"]].notna().all(axis=1)]
     if measured["contestant"].nunique() > 1:
         drawn["dependence"] = draw.dependence_figure(measured)
-    known = with_known_span(runs)
-    if known["span"].nunique() > 1:
+    known = with_known_answer(runs)
+    if known["contestant"].nunique() > 1:
         drawn["forecast"] = draw.forecast_figure(known)
     numbers = [key for key in groups.rows if pd.api.types.is_numeric_dtype(runs[key])]
     if len(numbers) == len(groups.rows) == 2:

@@ -18,18 +18,23 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from statland.drawing import (
-    DECADES,
-    DIVERGING,
+    EVEN_SHARES,
+    FONT,
     Style,
     curve,
     finish,
+    label_even_shares,
     label_powers,
     legend_of,
     panels_of,
+    plain,
+    power,
     styles,
 )
 
-GREY, REACHES = "#d4d4d4", "#dcecdc"
+GREY, NEVER = "#d4d4d4", "#efefef"
+SHARES = (-50, 3)  # decades: the shares of the forecast are drawn within these
+DECADES = 12  # of a grid's gradient: one scale for all sweeps
 THEORY: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": (0, (1, 3))}
 
 
@@ -86,6 +91,53 @@ def profiles_figure(
     return finish(figure, drawn, "days back from the last day", "gradient flow  |dp/dx|")
 
 
+def strips_figure(
+    runs: pd.DataFrame, profiles: Mapping[str, Mapping[str, Sequence[float]]]
+) -> Figure:
+    """How much of the gradient each day gets, against an even share: a strip per contestant.
+
+    The first day is on the left, the last on the right; strips are ordered by the share of the
+    answer before training. A strip is the median over seeds of log10 of T f / (sum of f), where f
+    is the median flow to the inputs; `profiles` holds its log10 by lag, by the runs' folder.
+    """
+    markets = {str(market): own for market, own in runs.groupby("market", sort=False)}
+    moments = ("before", "after") if (runs["steps"] > 0).any() else ("before",)
+    counts = [own["contestant"].nunique() for own in markets.values()]
+    size = 3.4 + 3.4 * len(moments), 1.2 + 0.27 * sum(counts) + 0.85 * len(counts)
+    figure = Figure(size, dpi=130, layout="constrained")
+    grid: Any = {"height_ratios": counts}
+    panels = figure.subplots(len(markets), len(moments), squeeze=False, gridspec_kw=grid)
+    for (market, own), axes in zip(markets.items(), panels, strict=True):
+        order = own.groupby("contestant", sort=False)["share_before"].median()
+        names = list(order.sort_values(ascending=False, kind="stable").index)
+        days = max((len(profiles[f].get("before", ())) for f in own["folder"]), default=1)
+        for panel, when in zip(axes, moments, strict=True):
+            strips = np.full((len(names), days), np.nan)
+            for row, name in enumerate(names):
+                found = [profiles[f] for f in own["folder"][own["contestant"] == name]]
+                strip = _even_shares(_median_seed(found, when))
+                strips[row, days - len(strip) :] = strip[::-1]
+            edges = np.arange(days + 1) - 0.5, np.arange(len(names) + 1) - 0.5
+            mesh = panel.pcolormesh(*edges, strips, **EVEN_SHARES)
+            panel.hlines(edges[1], *edges[0][[0, -1]], color="white", lw=3)
+            panel.set_facecolor(GREY)
+            panel.invert_yaxis()
+            panel.set_yticks(range(len(names)), map(plain, names) if when == "before" else [])
+            panel.tick_params(labelsize=FONT, left=False)
+            panel.spines[:].set_visible(False)
+            where = f"{plain(market, 36)}: " if len(markets) > 1 else ""
+            panel.set_title(f"{where}{when} training", fontsize=FONT + 1)
+            _label_days(panel, days, own["span"].mean())
+        sides = [_solved_in_words(own[own["contestant"] == name]) for name in names]
+        right = axes[-1].secondary_yaxis("right")
+        right.set_yticks(range(len(names)), sides)
+        right.tick_params(labelsize=FONT, right=False, length=0)
+        right.spines[:].set_visible(False)
+    bar = figure.colorbar(mesh, ax=panels, aspect=30, shrink=min(1, 6 / sum(counts)))
+    label_even_shares(bar)
+    return figure
+
+
 def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     """Two settings, y by x: decades from the last day to the first, beside the final loss.
 
@@ -104,7 +156,7 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     with np.errstate(divide="ignore"):
         losses = np.log10(losses)
     figure, panels = panels_of(["log10 gradient, first over last day", "log10 of validation mse"])
-    _mesh(panels[0], decades, DIVERGING, -DECADES, DECADES)
+    _mesh(panels[0], decades, "RdBu_r", -DECADES, DECADES)
     _mesh(panels[1], losses, "cividis", *_whiskers(losses))
     drawn: dict[str, Artist] = {}
     known = np.ma.masked_invalid(exponents.to_numpy(float))
@@ -122,32 +174,37 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
 
 
 def forecast_figure(runs: pd.DataFrame) -> Figure:
-    """Each run's reach before training, by its market's span, and whether it solved it.
+    """The answer's share before training against the steps until a run solves, if it does.
 
-    One column per span, shaded where the gradient reaches the answer; its runs stand side by side
-    by contestant. Reach and span must be known.
+    A small dot is a run, in the band on top one that never solves; a large one is the median of a
+    contestant's seeds, and those of one contestant are linked.
     """
-    style, spans = _styles(runs), sorted(runs["span"].unique())
-    order = runs["contestant"].map(list(style).index)
-    runs = runs.iloc[np.argsort(order.to_numpy(), kind="stable")]
+    style = _styles(runs)
     figure, (axes,) = panels_of([""])
-    inches = min(6.0, max(1.2, 0.1 * runs["span"].value_counts().max()))  # of a column
-    figure.set_figwidth(2.6 + inches * max(3, len(spans)))
-    top = 1.5 * max(runs["reach_before"].max(), *spans)
-    for column, span in enumerate(spans):
-        sides = [column - 0.47, column + 0.47]
-        axes.fill_between(sides, span, top, color=REACHES, lw=0)
-        axes.plot(sides, [span, span], color="black", lw=1.2, zorder=1)
-        group = runs[runs["span"] == span]
-        places = column + 0.9 * ((np.arange(len(group)) + 0.5) / len(group) - 0.5)
-        for place, run in zip(places, group.itertuples(), strict=True):
-            _dot(axes, place, run.reach_before, style[str(run.contestant)], bool(run.solved))
-    axes.set_xticks(range(len(spans)), [f"{span:g}" for span in spans])
-    axes.set_xlim(-0.5, len(spans) - 0.5)
-    _scale_days(axes, "y", runs["reach_before"].min(), top)
-    drawn = legend_of(style, line=False) | _two_dots("solved", "not solved")
-    drawn["reaches the answer"] = Patch(facecolor=REACHES, edgecolor="black", lw=1.2)
-    return finish(figure, drawn, "days back to the answer", "reach before training, in days")
+    figure.set_size_inches(8, 4.6)
+    steps = runs["steps_to_solve"]
+    most = max(10.0, runs["steps"].max())
+    never, foot = 2 * most, max(1.0, 0.6 * steps.min()) if steps.notna().any() else 1.0
+    runs = runs.assign(x=runs["share_before"].clip(*SHARES), y=steps.fillna(never).clip(lower=1))
+    axes.axhspan(1.35 * most, 3 * most, color=NEVER, lw=0)
+    for name, own in runs.groupby("contestant", sort=False):
+        look = style[str(name)]
+        dots: dict[str, Any] = {"color": look.colour, "marker": look.marker, "mec": "white"}
+        axes.plot(own["x"], own["y"], ls="", ms=4, alpha=0.5, mew=0, **dots)
+        medians = own.groupby("market", sort=False)[["x", "y"]].median().sort_values("x")
+        axes.plot(medians["x"], medians["y"], lw=1.0, ms=9, mew=0.7, zorder=3, **dots)
+    axes.set_xscale("symlog", linthresh=1, linscale=0.6)
+    ticks = [-50, -20, -10, -5, -2, -1, 0, 1]
+    axes.set_xticks(ticks, ["nothing", *map(power, ticks[1:-2]), "even share", power(1)])
+    axes.xaxis.set_minor_locator(NullLocator())
+    low, high = runs["x"].min(), runs["x"].max()
+    axes.set_xlim(1.3 * min(low, -2.0), max(1.0, high) + 0.3)
+    axes.set_yscale("log")
+    axes.set_ylim(foot, 3 * most)
+    axes.axvline(-2, color="black", lw=0.9, ls=":")
+    axes.text(axes.get_xlim()[0], never, "  not solved", fontsize=FONT, va="center")
+    drawn = legend_of(style, line=False)
+    return finish(figure, drawn, "the answer's share before training", "steps until solved")
 
 
 def dependence_figure(runs: pd.DataFrame) -> Figure:
@@ -197,6 +254,34 @@ def _median_seed(seeds: Sequence[Mapping[str, Sequence[float]]], when: str) -> n
     by_lag = np.sort(list(zip(*rows, strict=False)))  # nan comes last
     median = by_lag[:, (len(rows) - 1) // 2] if rows else by_lag
     return np.where(np.isfinite(median), median, np.nan)
+
+
+def _even_shares(log10: np.ndarray) -> np.ndarray:
+    """log10 of T f / (sum of f) by lag, -inf where f is 0 or not known."""
+    if not np.isfinite(log10).any():
+        return log10
+    total = np.logaddexp.reduce(log10[np.isfinite(log10)] * np.log(10)) / np.log(10)
+    return np.where(np.isfinite(log10), log10 + np.log10(len(log10)) - total, -1e8)
+
+
+def _label_days(axes: Axes, days: int, span: float) -> None:
+    """Name the first day, the last, and the answer's farthest."""
+    names = {0: "first day", days - 1: "last day"}
+    if math.isfinite(span):
+        place = days - 1 - int(span)
+        names[place] = "first day:\nthe answer" if place == 0 else "the\nanswer"
+    axes.set_xticks(list(names), names.values())
+
+
+def _solved_in_words(runs: pd.DataFrame) -> str:
+    """How many seeds have solved, and the median of their steps."""
+    diverged = int((runs["status"] == "diverged").sum())
+    solved = runs[runs["solved"].astype(bool)]
+    steps = f", {solved['steps_to_solve'].median():g} steps" if len(solved) else ""
+    lost = f", {diverged} diverged" if diverged else ""
+    if runs["solved_below"].isna().all():
+        return lost.lstrip(", ")
+    return f"{len(solved)} of {len(runs)}{steps}{lost}"
 
 
 def _mesh(axes: Axes, values: np.ndarray, colours: str, low: float, high: float) -> None:

@@ -26,15 +26,12 @@ class Groups(NamedTuple):
     pooled: list[str]  # settings that differ within a row
 
 
-def group(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = ()) -> Groups:
-    """Group the runs by the settings `by`, or by the fewest that distinguish them.
+def meeting(runs: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
+    """Return the runs that meet conditions KEY=VALUE.
 
-    `where` holds conditions KEY=VALUE that a run must meet. Raises SettingError for a key or a
-    value that no run has.
+    Raises SettingError for a key or a value that no run has.
     """
     allowed = settings_of(runs)
-    for key in by:
-        choice("--by", key, allowed)
     for condition in where:
         key, equals, value = condition.partition("=")
         if not equals:
@@ -43,6 +40,16 @@ def group(runs: pd.DataFrame, by: Sequence[str] = (), where: Sequence[str] = ())
         values = runs[key].map(_text)
         choice(key, value, dict.fromkeys(values))
         runs = runs[values == value]
+    return runs
+
+
+def group(runs: pd.DataFrame, by: Sequence[str] = ()) -> Groups:
+    """Group the runs by the settings `by`, or by the fewest that distinguish them.
+
+    Raises SettingError for a key that no run has.
+    """
+    for key in by:
+        choice("--by", key, settings_of(runs))
     differing = varying(runs)
     rows = list(dict.fromkeys(by)) or differing or ["model"]
     markets = [key for key in dict.fromkeys([*differing, *rows]) if key.startswith("data")]

@@ -11,18 +11,51 @@ from urllib.parse import quote
 import pandas as pd
 
 from statland.report.comparison import Comparison
-from statland.report.tables import by_market, format_summary, format_tests
+from statland.report.tables import by_market, forecast_tables, format_summary, format_tests
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = (
-    "body{font:15px/1.5 sans-serif;margin:1.5em 2em}"
+    "body{font:15px/1.5 sans-serif;margin:1.5em auto;max-width:1240px;padding:0 1em}"
     "table{border-collapse:collapse;margin:1em 0;font-size:13px}th,td{white-space:nowrap;"
-    "padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}"
-    "img{max-width:100%;width:min(100%,1700px);display:block;margin:1.5em 0}"
-    ".verdict{font-weight:bold}.wide{overflow-x:auto}"
+    "padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}th{cursor:pointer}"
+    "figure{margin:2em 0}img{max-width:100%;display:block}figcaption{color:#444;margin-top:.4em}"
+    ".verdict{font-weight:bold}.wide{overflow-x:auto}summary{cursor:pointer;font-weight:bold}"
 )
+
+# A click on a heading sorts its table: numbers by size, as a cell begins with one, else as text.
+SORT = """<script>
+for (const th of document.querySelectorAll("th")) th.onclick = () => {
+  const table = th.closest("table"), place = th.cellIndex, up = (th.dataset.up ^= 1);
+  const key = row => row.cells[place].textContent, number = row => parseFloat(key(row));
+  const rows = [...table.tBodies[0].rows].sort((a, b) =>
+    (number(a) - number(b) || key(a).localeCompare(key(b))) * (up ? 1 : -1));
+  table.tBodies[0].append(...rows);
+};
+</script>"""
+
+# The columns that answer the question, in its order; the others are folded away.
+FIRST = (
+    *("solved", "median steps to solve", "last mse", "share", "importance", "reach", "gradient"),
+    *("skill", "status"),
+)
+
+# What to look for in each figure.
+CAPTIONS = {
+    "strips": "Where does the gradient go? Dark days get their even share. "
+    "A model can learn from the answer while the answer's days are dark before training.",
+    "profiles": "The gradient flow by days back, dashed before training and solid after it. "
+    "A line that falls to the right vanishes, one that rises explodes.",
+    "validation": "The loss on validation: the mean over seeds, "
+    "and a band from the lowest to the highest.",
+    "forecast": "To the left of the dotted line the answer gets less than 1% of an even share. "
+    "Few runs should solve there, and most to its right.",
+    "dependence": "The farther the gradient reaches, "
+    "the more the prediction depends on the recurrent weights.",
+    "grid": "Red: the first day gets more gradient than the last. Blue: less. "
+    "A low loss is learnt where neither is dark.",
+}
 
 
 def write(
@@ -36,7 +69,6 @@ def write(
     `skipped` says which folders could not be read. Raises OSError where nothing can be written.
     """
     output.mkdir(parents=True, exist_ok=True)
-    pictures = {f"compare_{name}.png": figure for name, figure in figures.items()}
     tests = tests_of(comparison)
     comparison.summary.to_csv(output / "compare.csv", index=False)
     tests.to_csv(output / "verdicts.csv", index=False)
@@ -44,18 +76,23 @@ def write(
     parts = [f"<h1>{escape(title)}</h1>"]
     parts += _paragraphs((verdict.sentence for verdict in comparison.verdicts), "verdict")
     parts += [*_tables(comparison), *_paragraphs(comparison.facts)]
-    for name, figure in pictures.items():
-        figure.savefig(output / name)
-        data = base64.b64encode((output / name).read_bytes()).decode()
-        parts.append(f'<img alt="{name}" src="data:image/png;base64,{data}">')
+    for name, figure in figures.items():
+        path = output / f"compare_{name}.png"
+        figure.savefig(path)
+        data = base64.b64encode(path.read_bytes()).decode()
+        image = f'<img alt="{path.name}" src="data:image/png;base64,{data}">'
+        parts.append(f"<figure>{image}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>")
+    parts += _folded("All columns", [_table(format_summary(comparison.summary))])
     if len(tests):
-        parts += ["<h2>The tests behind the verdicts</h2>", _table(format_tests(tests))]
-    parts += ["<h2>Runs</h2>", _table(_runs(comparison.groups.runs, output), escaped=True)]
+        parts += _folded("The tests behind the verdicts", [_table(format_tests(tests))])
+    parts += _folded("Runs", [_table(_runs(comparison.groups.runs, output), escaped=True)])
     if skipped:
-        parts += ["<h2>Folders that could not be read</h2>", *_paragraphs(skipped)]
+        parts += _folded("Folders that could not be read", _paragraphs(skipped))
+    parts.append(SORT)
     head = f"<meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>"
     text = f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
     (output / "compare.html").write_text(text, encoding="utf-8")
+    pictures = [f"compare_{name}.png" for name in figures]
     return ["compare.csv", "verdicts.csv", "compare.html", *pictures]
 
 
@@ -69,13 +106,21 @@ def tests_of(comparison: Comparison) -> pd.DataFrame:
 def _tables(comparison: Comparison) -> list[str]:
     parts = []
     table = format_summary(comparison.summary)
+    settings = list(table)[: len(comparison.groups.rows)]
+    table = table[[*settings, *(name for name in FIRST if name in table)]]
     for market, rows in by_market(table, comparison.summary).items():
         parts += [f"<h2>{escape(market)}</h2>"] if market else []
         parts.append(_table(rows))
-    if not comparison.prediction.empty:
-        parts.append("<h2>Does the reach before training predict which runs solve?</h2>")
-        parts.append(_table(comparison.prediction))
+    if comparison.forecast is not None:
+        parts += _paragraphs([comparison.forecast.sentence])
+        tables = map(_table, forecast_tables(comparison.forecast))
+        parts += _folded("The forecast in numbers", tables)
     return parts
+
+
+def _folded(title: str, parts: Iterable[str]) -> list[str]:
+    """A part of the page that opens on a click."""
+    return [f"<details><summary>{escape(title)}</summary>", *parts, "</details>"]
 
 
 def _runs(runs: pd.DataFrame, beside: Path) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Runs in numbers: each row's seeds summarised, and whether reach predicts what is solved."""
+"""Runs in numbers: the seeds of each row of the table, summarised."""
 
 import math
 from typing import Any
@@ -7,16 +7,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from statland.data.base import EXACT
 from statland.report.groups import Groups
+
+MOMENTS = ("before", "after")  # training
 
 
 def summarise(groups: Groups) -> pd.DataFrame:
     """One row per setting: means and standard deviations over the runs that count.
 
-    Losses and skills are over the n that were completed with a finite loss. solved is over all that
-    count, with its 95% interval by Clopper and Pearson; steps and sequences (steps times companies
-    per step) are medians, inf where they are never. status counts every run.
+    Losses and skills are means over the n that were completed with a finite loss. solved is over
+    all that count, with its 95% interval by Clopper and Pearson; steps and sequences (steps times
+    companies per step), inf where they are never, and what is measured of the gradient are medians.
+    status counts every run.
     """
     rows = []
     for values, runs in groups.runs.groupby(groups.rows, sort=False, dropna=False):
@@ -28,24 +30,20 @@ def summarise(groups: Groups) -> pd.DataFrame:
 
 def _statistics(counted: pd.DataFrame) -> dict[str, Any]:
     ended = counted[(counted["status"] == "completed") & np.isfinite(counted["validation"])]
-    reaches = ("reach_before", "reach_after", "reach_state_before", "reach_state_after")
+    measured = ("share", "importance", "reach", "decay", "log10_dp_dw")
     return {
-        "n": len(ended),
+        **_solved(counted),
         "validation": ended["validation"].mean(),
         "validation_std": ended["validation"].std(),
+        "n": len(ended),
+        **{f"{n}_{when}": counted[f"{n}_{when}"].median() for n in measured for when in MOMENTS},
+        "gradient": _words(counted),
         "skill": ended["skill"].mean(),
         "skill_std": ended["skill"].std(),
-        **_solved(counted),
         "sequences_to_all_right": _sequences(counted[counted["accuracy_known"]], "all_right"),
-        "gradient": _words(counted),
-        **{column: _reach(counted, column) for column in reaches},
+        "decay_theory": counted["theory_before"].median(),
         "span": counted["span"].median(),
         "parameters": counted["parameters"].median(),
-        "decay_before": counted["decay_before"].mean(),
-        "decay_after": counted["decay_after"].mean(),
-        "decay_theory": counted["theory_before"].mean(),
-        "log10_dp_dw_before": counted["log10_dp_dw_before"].mean(),
-        "log10_dp_dw_after": counted["log10_dp_dw_after"].mean(),
         "ms_per_step": (1000 / counted["steps_per_second"]).mean(),
     }
 
@@ -74,39 +72,5 @@ def _sequences(runs: pd.DataFrame, to: str) -> float:
 
 def _words(runs: pd.DataFrame) -> str:
     """What the gradient does, before training and after it."""
-    both = [", ".join(sorted(set(runs[f"verdict_{when}"]) - {"-"})) for when in ("before", "after")]
-    return both[0] if both[0] == both[1] else " -> ".join(both)
-
-
-def _reach(runs: pd.DataFrame, column: str) -> str:
-    """The median reach over seeds, with a + where it is not bounded."""
-    reaches = runs[column].dropna()
-    if reaches.empty:
-        return "-"
-    bounded = runs.loc[reaches.index, f"{column}_is_bounded"].astype(bool).all()
-    return f"{reaches.median():g}{'' if bounded else '+'}"
-
-
-def reach_predicts_solved(runs: pd.DataFrame) -> pd.DataFrame:
-    """Counts of runs by contestant, and of all: reach before training against solved.
-
-    Empty where no run knows its span.
-    """
-    known = with_known_span(runs)
-    if known.empty:
-        return pd.DataFrame()
-    reaches, solved = known["reach_before"] >= known["span"], known["solved"].astype(bool)
-    counts = pd.DataFrame({"reaches, solved": reaches & solved})
-    counts["reaches, unsolved"] = reaches & ~solved
-    counts["falls short, solved"] = ~reaches & solved
-    counts["falls short, unsolved"] = ~reaches & ~solved
-    table = counts.groupby(known["contestant"], sort=False).sum().astype(int)
-    if len(table) > 1:
-        table.loc["all runs"] = table.sum()
-    return table.reset_index()
-
-
-def with_known_span(runs: pd.DataFrame) -> pd.DataFrame:
-    """The trained runs that count, of markets with a known span and no exact baseline."""
-    known = runs[runs["counts"] & runs["span"].notna() & runs["reach_before"].notna()]
-    return known[(known["best_baseline"] >= EXACT) & (known["steps"] > 0)]
+    both = [", ".join(sorted(set(runs[f"verdict_{when}"]) - {"-"})) for when in MOMENTS]
+    return both[0] if both[0] == both[1] else " -> ".join(filter(None, both))

@@ -8,6 +8,7 @@ import pandas as pd
 from rich.cells import cell_len
 from rich.table import Table
 
+from statland.report.forecast import Forecast
 from statland.report.groups import label
 
 # Names of columns, where they are not the settings' own.
@@ -15,18 +16,28 @@ HEADERS = {"validation": "last mse", "steps_to_solve": "median steps to solve"}
 
 # What a screen shows beside the rows' settings, the most important first.
 ON_SCREEN = (
-    *("n", "last mse", "solved", "status", "gradient", "reach before", "reach after", "span"),
-    *("skill", "median steps to solve", "sequences to solve", "sequences to all right"),
-    *("parameters", "decay before", "decay theory", "decay after"),
+    *("solved", "median steps to solve", "last mse", "share", "importance", "reach", "gradient"),
+    *("status", "n", "skill", "sequences to solve", "sequences to all right", "span"),
+    *("parameters", "decay", "decay theory"),
 )
+
+# What is measured before training and after it, and shown in one column.
+MEASURED = ("share", "importance", "reach", "decay", "log10_dp_dw")
 
 # A longer table is printed market by market.
 LONGEST = 12
 
 
 def format_summary(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary as text: mean ± standard deviation, four figures at most; no empty columns."""
+    """The summary as text: mean ± standard deviation, four figures at most; no empty columns.
+
+    What is measured before and after training has one column, as a -> b.
+    """
     table = summary.copy()
+    for name in MEASURED:
+        place = list(table).index(f"{name}_before")
+        both = table.pop(f"{name}_before"), table.pop(f"{name}_after")
+        table.insert(place, name, [before_after(*pair) for pair in zip(*both, strict=True)])
     for name in ("validation", "skill"):
         table[name] = [
             _number(mean) if math.isnan(std) else f"{_number(mean)} ± {std:.2g}"
@@ -47,6 +58,12 @@ def format_tests(tests: pd.DataFrame) -> pd.DataFrame:
     """The table of verdicts as text."""
     shown = tests.assign(shown=np.where(tests["shown"], "yes", "no")).map(_number)
     return shown.rename(columns={"low": "95% low", "high": "95% high"})
+
+
+def forecast_tables(forecast: Forecast) -> list[pd.DataFrame]:
+    """The forecast's tables as text: ROC areas, and where the word errs."""
+    tables = [forecast.areas, forecast.counts]
+    return [table.map(_number) for table in tables if len(table)]
 
 
 def for_screen(table: pd.DataFrame, settings: int, width: int) -> pd.DataFrame:
@@ -86,13 +103,21 @@ def screen_table(frame: pd.DataFrame, title: str = "") -> Table:
 
 
 def runs_table(runs: pd.DataFrame) -> Table:
-    """One row per run, for the end of a sweep; reach is in days, before training and after it."""
+    """One row per run, for the end of a sweep, measured before training and after it."""
     shown = runs[["run", "status", "validation"]].map(_number)
     shown["gradient"] = runs["verdict_before"]
-    before, after = (runs[f"reach_{when}"].map(_number) for when in ("before", "after"))
-    shown["reach"] = before + " -> " + after
-    shown["answer"] = runs["span"].map(_number)
+    for name in ("share", "importance", "reach"):
+        both = runs[f"{name}_before"], runs[f"{name}_after"]
+        shown[name] = [before_after(*pair) for pair in zip(*both, strict=True)]
     return screen_table(shown)
+
+
+def before_after(before: float, after: float) -> str:
+    """A measurement before training and after it; a run that diverged has none after it."""
+    texts = [f"{value:.3g}" if value == value else "-" for value in (before, after)]
+    if texts[1] == "-":
+        return "-" if texts[0] == "-" else f"{texts[0]} -> diverged"
+    return texts[0] if texts[0] == texts[1] else " -> ".join(texts)
 
 
 def _headers(table: pd.DataFrame) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The settings of a run: plain values, resolved and checked once, before anything is built."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 from statland.settings import Range, SettingError, check_value, did_you_mean, flatten
@@ -11,7 +11,6 @@ MACHINE = {"runs_dir", "sweep", "device", "threads", "resume", "trust", "checkpo
 MACHINE |= {"folder", "published"}
 # Of these, what a resumed run takes from the run that was stopped.
 KEPT = ("device", "threads", "checkpoint_every", "published")
-NOT_HYPERPARAMETERS = MACHINE | {"log_every", "validate_every", "probe_every"}
 
 Every = Annotated[int, Range(1)]  # steps
 
@@ -68,6 +67,18 @@ def without_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in MACHINE}
 
 
-def hyperparameters(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that tell results apart, as flat keys."""
-    return {k: v for k, v in flatten(settings).items() if k not in NOT_HYPERPARAMETERS}
+def hyperparameters(
+    settings: Mapping[str, Any], choices: Mapping[str, str], varied: Iterable[str]
+) -> dict[str, Any]:
+    """Return what TensorBoard's HParams shows: settings that every run has, and those `varied`.
+
+    TensorBoard draws no run that lacks one of the others' settings: - stands where there is none.
+    """
+    flat = flatten(settings)
+    names = {"model": "model", "init": "model/init", "data": "data", "optimizer": "optimizer"}
+    shown: dict[str, Any] = {name: choices.get(group, "-") for name, group in names.items()}
+    keys = {"days": "data.max_days", "learning_rate": "optimizer.lr"}
+    keys |= {"batch_size": "data.batch_size", "seed": "seed", "steps": "steps"}
+    shown |= {name: flat.get(key, "-") for name, key in keys.items()}
+    others = set(varied) - MACHINE - {*names.values(), *keys.values()}
+    return shown | {key: flat[key] for key in sorted(others) if key in flat}

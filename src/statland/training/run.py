@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,18 +38,21 @@ class Prepared(NamedTuple):
     settings: Settings
     identity: Identity
     built: Built
+    varied: tuple[str, ...] = ()  # settings that the command line gives
 
 
-def prepare(settings: Settings, choices: Mapping[str, str]) -> Prepared:
+def prepare(settings: Settings, choices: Mapping[str, str], varied: Iterable[str] = ()) -> Prepared:
     """Seed, and build what the settings name. Raises SettingError if that is not possible.
 
-    `choices` names the configs chosen for model, model/init, data and optimizer.
+    `choices` names the configs chosen for model, model/init, data and optimizer, `varied` the
+    settings that the command line gives.
     """
     prepare_process(settings["threads"])
     torch.manual_seed(settings["seed"])
     built = build(settings, device_of(settings["device"]))
     plain = finite_json(without_machine(settings))
-    return Prepared(settings, Identity(plain, dict(built.market.fingerprint), dict(choices)), built)
+    identity = Identity(plain, dict(built.market.fingerprint), dict(choices))
+    return Prepared(settings, identity, built, tuple(varied))
 
 
 def execute(
@@ -62,7 +65,7 @@ def execute(
     written, if the folder holds another run.
     """
     started = time.perf_counter()
-    _, identity, (_, model, optimizer) = prepared
+    identity, (_, model, optimizer) = prepared.identity, prepared.built
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder):
         state = checkpoint.resume_point(folder, identity) if resume else None
@@ -87,7 +90,9 @@ class Run:
         self, prepared: Prepared, recorder: Recorder, console: Console, asked: Sequence[int] = ()
     ) -> None:
         """Prepare a run that saves and stops as soon as there is a signal in `asked`."""
-        self.settings, self.identity, (self.market, self.model, self.optimizer) = prepared
+        self.settings, self.identity, built, self.varied = prepared
+        self.market, self.model, self.optimizer = built
+        self.parameters = sum(p.numel() for p in self.model.parameters())
         self.recorder, self.console, self.asked = recorder, console, asked
         self.choices = self.identity.choices
         parameter = next(self.model.parameters())
@@ -105,7 +110,8 @@ class Run:
         """Train, measure, and write the run folder; return the summary."""
         if self.start == 0:
             text = yaml.safe_dump(self.identity.settings, sort_keys=False)
-            self.recorder.hyperparameters(self.choices | hyperparameters(self.settings), text)
+            shown = hyperparameters(self.settings, self.choices, self.varied)
+            self.recorder.hyperparameters(shown | {"parameters": self.parameters}, text)
         for note in self.market.notes:
             self.console.print(note, highlight=False, soft_wrap=True)
             log.info(note)
@@ -219,7 +225,7 @@ class Run:
             "notes": list(self.market.notes),
             "clipped_steps": steps.clipped,
             "nonfinite_steps": steps.skipped,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "parameters": self.parameters,
             "config": self.settings,
             "provenance": provenance(),
         }

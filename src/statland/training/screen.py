@@ -124,8 +124,9 @@ def result_line(summary: Mapping[str, Any]) -> str:
         return f"failed: {summary['error']}"
     mse, skill = summary["validation"]["mse"], summary["validation"]["skill"]
     line = f"{summary['status']}, validation {short(mse)}, skill {short(skill)}"
-    reaches = [str(moment["reach_inputs_days"]) for moment in summary["gradient"].values()]
-    return f"{line}, reach {' -> '.join(reaches)}" if reaches else line
+    words = [str(moment["verdict"]) for moment in summary["gradient"].values()]
+    words += ["diverged"] if summary["status"] == "diverged" else []
+    return f"{line}, the gradient {' -> '.join(words)}" if words else line
 
 
 def examples(market: Market, batch: Batch, predictions: Tensor) -> Table:

@@ -16,6 +16,7 @@ from statland.gradients.words import verdict
 from statland.models.base import SequenceModel
 from statland.records.files import read_flow
 from statland.records.recorder import Recorder
+from statland.training.outlook import outlook
 
 log = logging.getLogger(__name__)
 
@@ -97,13 +98,16 @@ class GradientWatch:
         """Record and print, before or after training, how far the gradient reaches."""
         assert self.last is not None
         step, measured = self.last
-        full = measure_in_full(self.model, self.batch, measured)
+        full = measure_in_full(self.model, self.batch, self.answer, measured)
         self.recorder.scalars(step, full.scalars)
         if WEIGHTS in full.profiles:
             self.recorder.flow(step, {WEIGHTS: full.profiles[WEIGHTS]})
         self.gradient[when] = full.gradient
         self._record_profiles(when, full.profiles)
-        self._say(f"{when} training the gradient {self._verdict(when)}", step, console)
+        line = f"{when} training the gradient {self._verdict(when)}"
+        if when == "before" and (told := outlook(measured.scalars["gradient/answer_share"])):
+            line += f"; {told}"
+        self._say(line, step, console)
 
     def _say(self, line: str, step: int, console: Console) -> None:
         """Print a sentence, log it, and write it to TensorBoard."""
@@ -134,7 +138,10 @@ class GradientWatch:
         probes = list(read_flow(self.recorder.folder).items())
         said = self._verdict("after") if "after" in self.gradient else ""
         said = said if diverged is None else f"diverged at step {diverged}"
-        importance = {moment: g["importance"] for moment, g in self.gradient.items()}
+        importance = {when: dict(found["importance"]) for when, found in self.gradient.items()}
+        if self.span is not None:
+            for when, found in self.gradient.items():
+                importance[when][self.span] = found["answer_importance"]
         theory = self.gradient["before"]["theory_decay_per_day"]
         for step, profiles in thinned(probes, PICTURES):
             if step > self.pictured:
