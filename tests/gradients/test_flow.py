@@ -103,6 +103,21 @@ def nudged(state: State, eps: float) -> State:
     }
 
 
+def test_flow_to_the_inputs_equals_autograd_through_forward(model: SequenceModel) -> None:
+    """An oracle that never steps `cell`, whatever kernel it takes; from 1 day to 120."""
+    lengths = torch.tensor([120, 1, 2, 57, 33, 32])  # 32 days are swept at once
+    x = torch.rand(len(lengths), 120, 1, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(x, lengths).sum(), x)
+    flow = gradient_flow(model, x, lengths).log10["x"]
+    for company, age in enumerate(lengths.tolist()):
+        expected = gradient[company, :age, 0].abs().flip(0).log10()
+        found = flow[company, :age]
+        known = expected > -250  # autograd has no digits left near the end of float64's range
+        torch.testing.assert_close(found[known], expected[known], rtol=0, atol=1e-8)
+        assert (found[~known] < -240).all()
+        assert known[0]
+
+
 def test_h_and_c_are_independent() -> None:
     """So at lag 0 dp/dc is 0, and nothing else is on any day."""
     x, lengths, y = data()
@@ -156,7 +171,7 @@ def scalar(weight: float, nonlinearity: str = "identity") -> RNNCell:
 @pytest.mark.parametrize(
     ("weight", "days", "nonlinearity"),
     [(w, 1000, "identity") for w in (0.9, 0.99, 1.1)]
-    + [(2, 2000, "relu"), (0.5, 2000, "relu"), (1e30, 100, "relu"), (1e-30, 100, "relu")],
+    + [(2, 1200, "relu"), (0.5, 1200, "relu"), (1e30, 100, "relu"), (1e-30, 100, "relu")],
 )
 def test_statquest_s_arithmetic(weight: float, days: int, nonlinearity: str) -> None:
     """log10 of |1.1 w^k| at every lag, where w^k and the forward pass itself are beyond any float.
