@@ -25,7 +25,6 @@ OF_HYDRA = {
     "model=lsmt": f"model is 'lsmt'; allowed: {names('model')}; did you mean lstm?",
     "optimizer=adamw": "optimizer is 'adamw'; allowed: adam, rmsprop, sgd; did you mean adam?",
     "model/init=orthogonl": "model/init is 'orthogonl'; allowed: chrono, constant, default",
-    "experiment=memry": f"allowed: {names('experiment')}; did you mean memory?",
     "modell=lstm": "modell is no setting; allowed: model, data, optimizer, seed",
     # misspelled keys
     "stesp=5": "stesp is no setting; allowed: model, data, optimizer, seed, steps,",
@@ -33,7 +32,6 @@ OF_HYDRA = {
     "data.noise; did you mean data.max_days?",
     "model.hiden_size=3": "did you mean model.hidden_size?",
     "model.init.gian=3 model/init=orthogonal": "did you mean model.init.gain?",
-    "hydra.run.dirr=x": "did you mean hydra.run.dir?",
     "~data.nois": "'data.nois' does not exist",
     # settings that another choice does not have
     "model=lstm model.nonlinearity=relu": "model.nonlinearity is no setting; allowed: model.init, "
@@ -49,9 +47,15 @@ OF_HYDRA = {
 
 # What cannot be checked or built, and words of the message.
 OF_OURS = {
-    "seed=-1": "seed is -1; allowed: a whole number from 0",
     "steps=1e3": "steps is 1000.0; allowed: a whole number from 0",
     "clip_norm=1" + "0" * 400: "allowed: a finite number above 0",
+    "clip_norm=nan": "clip_norm is nan",
+    "validate_every=null": "validate_every is None",
+    "dtype=half": "dtype is 'half'; allowed: float32, float64",
+    "data.max_days=3": "data.max_days 3 is shorter than data.min_days 5",
+    "+data.seed=3": "data.seed is no setting of",
+    "model._target_=statland.models.rnn.Rnn": "statland.models.rnn.Rnn, which statland.models does",
+    "+optimizer.foreach=true": "optimizer: `fused` and `foreach`",
     "device=cudaa": "allowed: auto, cpu, cuda, mps; did you mean cuda?",
     "runs_dir=null": "runs_dir is None; allowed: a text",
     "runs_dir=${nowhere}": "Interpolation key 'nowhere' not found",
@@ -76,7 +80,6 @@ OF_OURS = {
 # Whole commands, their exit status (1: Hydra refuses it, 2: we do), and words of the message.
 COMMANDS = {
     "model=lsmt": (1, "did you mean lstm?"),
-    "steps=5 -m model=rnn,lsmt": (1, "did you mean lstm?"),
     "-m data.max_dys=5,6": (1, "did you mean data.max_days?"),
     "--config-name nope": (1, "Cannot find primary config 'nope'"),
     "hydra.run.dir=x/y/z/w seed=-1": (2, "seed is -1; allowed: a whole number from 0"),
@@ -85,10 +88,12 @@ COMMANDS = {
     "-m seed=range(0,0)": (2, "no job of the sweep can begin: it has none"),
     "-m resume=prices seed=1,2": (2, "resume is set; allowed: without -m"),
     "resume=prices": (2, "resume is prices, which is no run folder: it has no run.json"),
+    f"hydra.run.dir={'a' * 300}": (1, "File name too long"),
+    "-m seed=0,1 runs_dir=prices/a.csv": (1, "Not a directory: 'prices/a.csv"),
 }
 
 
-@pytest.mark.parametrize("arguments", list(COMMANDS))
+@pytest.mark.parametrize("arguments", list(COMMANDS), ids=lambda text: text[:40])
 def test_a_command_with_a_mistake(arguments: str, tmp_path: Path) -> None:
     (tmp_path / "prices").mkdir()
     (tmp_path / "prices/a.csv").write_text("Date,Close\n2020-01-02,-1\n")

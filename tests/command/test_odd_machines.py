@@ -1,4 +1,4 @@
-"""Screens that go away, ASCII alone, long names, folders that cannot be written to, foreign git."""
+"""Screens that go away, ASCII alone, folders that cannot be written to, foreign git."""
 
 import errno
 import json
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, ran
-from forked import run_script
 
 from statland.command.streams import ignore_broken_pipes
 from statland.records.provenance import provenance
@@ -20,7 +19,6 @@ from statland.records.summary import read_summary
 from statland.settings import SettingError
 
 SMALL = ("steps=2", "data.max_days=6")
-LONG = "a" * 300
 
 
 def python(
@@ -68,10 +66,8 @@ def test_a_run_goes_on_without_its_screen(tmp_path: Path, nobody_reads: int) -> 
     assert (tmp_path / name / "heatmap.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("launcher", "way"),
-    [("basic", "closed"), pytest.param("joblib", "broken", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher", "way"), [("basic", "closed"), ("joblib", "broken")])
 def test_a_sweep_and_its_comparison_keep_their_exit_status(
     launcher: str, way: str, tmp_path: Path, nobody_reads: int
 ) -> None:
@@ -102,28 +98,6 @@ def test_whatever_the_streams_were(monkeypatch: pytest.MonkeyPatch, nobody_reads
     assert sys.stderr is steady
 
 
-IMPOSSIBLE = {
-    f"runs_dir={LONG}": (1, "File name too long"),
-    f"hydra.run.dir={LONG}": (1, "File name too long"),
-    f"resume={LONG}": (2, "which is no run folder"),
-    f"data=stocks data.path={LONG}": (2, "no folder of .csv or .csv.gz files"),
-    "-m seed=0,1 runs_dir=taken": (1, "Not a directory: 'taken"),
-    "runs_dir=taken/below": (1, "Not a directory: 'taken/below"),
-}
-
-
-@pytest.mark.parametrize("arguments", list(IMPOSSIBLE), ids=lambda text: text.replace(LONG, "aa"))
-def test_a_folder_that_cannot_be_is_one_line(arguments: str, tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a life's work")
-    done = run_script("train.py", *arguments.split(), folder=tmp_path)
-    status, words = IMPOSSIBLE[arguments]
-    assert done.returncode == status
-    assert words in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
 def test_a_foreign_git_folder_is_not_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,8 +123,7 @@ def test_a_folder_that_cannot_be_written_to(
         ran(tmp_path, *SMALL, resume=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after", [0.5, 2.0])
+@pytest.mark.parametrize(("number", "after"), [(signal.SIGINT, 0.5), (signal.SIGTERM, 2.0)])
 def test_a_signal_leaves_a_saved_run_or_none(
     number: signal.Signals, after: float, tmp_path: Path
 ) -> None:

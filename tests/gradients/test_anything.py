@@ -4,6 +4,7 @@ import copy
 import inspect
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -84,15 +85,14 @@ def test_a_cell(kind: Any) -> None:
     agree(gradient_flow(cell, x, loss=squared(y)), expected, {"0": "h", "1": "c"})
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
-def test_a_whole_recurrence(kind: Any, layers: int) -> None:
+@pytest.mark.parametrize(("layers", "batch_first"), [(1, True), (2, False)])
+@pytest.mark.parametrize("kind", [partial(nn.RNN, nonlinearity="relu"), nn.RNN, nn.GRU, nn.LSTM])
+def test_a_whole_recurrence(kind: Any, layers: int, batch_first: bool) -> None:
     """The oracle runs the module itself a day at a time, from the state that it has given."""
-    module, (x, y) = (
-        kind(F, H, layers, batch_first=True, dropout=0.5 * (layers > 1)).double(),
-        data(),
-    )
+    options = {"batch_first": batch_first, "dropout": 0.5 * (layers > 1)}
+    module, (x, y) = kind(F, H, layers, **options).double(), data()
     still = copy.deepcopy(module).eval()
+    still.batch_first = True
 
     def step(x_t: Tensor, state: State) -> State:
         """The state with the companies first."""
@@ -104,7 +104,8 @@ def test_a_whole_recurrence(kind: Any, layers: int) -> None:
     zeros = x.new_zeros(B, layers, H)
     start = (zeros, zeros) if kind is nn.LSTM else zeros
     expected = by_autograd(step, start, lambda s: HEAD(tensors_of(s)[0][:, -1]), x, y)
-    agree(gradient_flow(module, x, loss=squared(y)), expected, {"0": "h", "1": "c"})
+    laid_out = x if batch_first else x.transpose(0, 1)
+    agree(gradient_flow(module, laid_out, loss=squared(y)), expected, {"0": "h", "1": "c"})
 
 
 MATRIX = torch.randn(H, H, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

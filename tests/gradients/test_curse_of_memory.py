@@ -119,8 +119,7 @@ def test_the_measured_days_sum_to_the_sensitivity(l: float, days: int) -> None: 
     )
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.9])
-@pytest.mark.parametrize("l", [0.5, 0.9])
+@pytest.mark.parametrize(("l", "rho"), [(0.5, 0.0), (0.9, 0.9)])
 def test_the_preset_measures_the_closed_form(l: float, rho: float) -> None:  # noqa: E741
     """Its unit on its market, within five standard errors of the mean over a thousand companies."""
     market, model, _ = built(

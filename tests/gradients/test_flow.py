@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import built
 from torch import Tensor, nn
 
 from statland.gradients import (
@@ -20,7 +19,6 @@ from statland.gradients.share import middle
 from statland.models.base import RecurrentModel, SequenceModel, State, at_last_day, unroll
 from statland.models.init import default
 from statland.models.lstm import LSTM
-from statland.models.rnn import RNN
 from statland.models.rnn_cell import RNNCell
 
 LENGTHS = torch.tensor([9, 4, 1, 7])
@@ -105,6 +103,21 @@ def nudged(state: State, eps: float) -> State:
     }
 
 
+def test_flow_to_the_inputs_equals_autograd_through_forward(model: SequenceModel) -> None:
+    """An oracle that never steps `cell`, whatever kernel it takes; from 1 day to 120."""
+    lengths = torch.tensor([120, 1, 2, 57, 33, 32])  # 32 days are swept at once
+    x = torch.rand(len(lengths), 120, 1, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model(x, lengths).sum(), x)
+    flow = gradient_flow(model, x, lengths).log10["x"]
+    for company, age in enumerate(lengths.tolist()):
+        expected = gradient[company, :age, 0].abs().flip(0).log10()
+        found = flow[company, :age]
+        known = expected > -250  # autograd has no digits left near the end of float64's range
+        torch.testing.assert_close(found[known], expected[known], rtol=0, atol=1e-8)
+        assert (found[~known] < -240).all()
+        assert known[0]
+
+
 def test_h_and_c_are_independent() -> None:
     """So at lag 0 dp/dc is 0, and nothing else is on any day."""
     x, lengths, y = data()
@@ -114,85 +127,6 @@ def test_h_and_c_are_independent() -> None:
         assert log10[~log10.isnan()].isfinite().all()
 
 
-def test_the_gradient_at_the_inputs_equals_the_fused_module_s(model: SequenceModel) -> None:
-    """An oracle that never steps `cell`: autograd through forward, whatever kernel it takes."""
-    x, lengths, y = data()
-    x.requires_grad_()
-    squared(y)(model(x, lengths)).sum().backward()
-    flow = gradient_flow(model, x, lengths, squared(y))
-    for company, age in enumerate(lengths.tolist()):
-        found = 10 ** (flow.log10["x"][company, :age] + flow.log10_error[company])
-        expected = x.grad[company, :age].norm(dim=1).flip(0)
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
-def test_hand_written_and_fused_agree(nonlinearity: str, layers: int) -> None:
-    ours = RNNCell(1, 1, 6, layers, nonlinearity, default).double()
-    theirs = RNN(1, 1, 6, layers, nonlinearity, default).double()
-    theirs.load_state_dict(ours.state_dict())
-    x, lengths, y = data()
-    a, b = (gradient_flow(m, x, lengths, squared(y)) for m in (ours, theirs))
-    for name in a.log10:
-        torch.testing.assert_close(
-            10 ** a.log10[name], 10 ** b.log10[name], rtol=1e-10, atol=0, equal_nan=True
-        )
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("kind", ["tanh", "relu", "lstm"])
-def test_a_bare_module_with_a_loss_on_its_last_output(
-    kind: str, batch_first: bool, layers: int
-) -> None:
-    """Its dl/ds is that of our model with the same weights and head."""
-    if kind == "lstm":
-        model: RecurrentModel = LSTM(1, 1, 6, layers, default).double()
-        bare: nn.RNNBase = nn.LSTM(1, 6, layers, batch_first=batch_first)
-    else:
-        model = RNN(1, 1, 6, layers, kind, default).double()
-        bare = nn.RNN(1, 6, layers, nonlinearity=kind, batch_first=batch_first)
-    bare = bare.double()
-    bare.load_state_dict(model.recurrence.state_dict())
-    x, lengths, y = data()
-    ours = gradient_flow(model, x, lengths, squared(y))
-    laid_out = x if batch_first else x.transpose(0, 1)
-    theirs = gradient_flow(bare, laid_out, lengths, lambda h: squared(y)(model.output(h)))
-    assert set(ours.log10) == set(theirs.log10)
-    for name in ours.log10:
-        torch.testing.assert_close(
-            10 ** (ours.log10[name] + ours.log10_error[:, None]),
-            10 ** (theirs.log10[name] + theirs.log10_error[:, None]),
-            rtol=1e-10,
-            atol=0,
-            equal_nan=True,
-        )
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_a_bare_gru_against_autograd_through_itself(layers: int) -> None:
-    gru, head = nn.GRU(2, 5, layers, batch_first=True), nn.Linear(5, 3)
-    x, y = torch.randn(4, 8, 2), torch.randn(4, 3)  # float32, as a researcher's would be
-
-    def loss(h: Tensor) -> Tensor:
-        return (head(h) - y).square().sum(1)
-
-    flow = gradient_flow(gru, x, loss=loss)
-    gru, head, y = gru.double(), head.double(), y.double()
-    seen = x.double().requires_grad_()
-    loss(gru(seen)[0][:, -1]).sum().backward()
-    found = 10 ** (flow.log10["x"] + flow.log10_error[:, None])
-    torch.testing.assert_close(found, seen.grad.norm(dim=2).flip(1), rtol=1e-5, atol=0)
-    # The state after day 3, reached by running the module itself in two halves.
-    _, half = gru(x.double()[:, :3])
-    half = half.detach().requires_grad_()
-    loss(gru(x.double()[:, 3:], half)[0][:, -1]).sum().backward()
-    expected = half.grad.transpose(0, 1).flatten(1).norm(dim=1)
-    found = 10 ** (flow.log10["state"][:, 5] + flow.log10_error)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
-
-
 def test_what_has_no_one_state_is_refused() -> None:
     x = torch.randn(2, 3, 1)
     for module in (nn.LSTM(1, 4, bidirectional=True), nn.LSTM(1, 4, proj_size=2)):
@@ -200,18 +134,6 @@ def test_what_has_no_one_state_is_refused() -> None:
             gradient_flow(module, x, loss=lambda h: h.sum(1))
     with pytest.raises(ValueError, match="4 outputs need a loss"):
         gradient_flow(nn.RNN(1, 4), x)
-
-
-def test_the_trap_of_retain_grad() -> None:
-    """On a fused module it reads 0 on every day but the last, where the flow is not 0 at all."""
-    lstm = nn.LSTM(1, 4, batch_first=True)
-    x = torch.randn(2, 6, 1)
-    output, _ = lstm(x)
-    output.retain_grad()
-    output[:, -1].sum().backward()
-    assert not output.grad[:, :-1].any()
-    flow = gradient_flow(lstm, x, loss=lambda h: h.sum(1))
-    assert flow.log10["state"].isfinite().all()
 
 
 def test_several_outputs_look_along_the_error() -> None:
@@ -224,18 +146,6 @@ def test_several_outputs_look_along_the_error() -> None:
     at_the_target = gradient_flow(model, x, lengths, lambda p: (p - p.detach()).square().sum(1))
     assert (at_the_target.log10_error == -math.inf).all()
     assert at_the_target.log10["state"][0].isfinite().all()
-
-
-def test_a_company_alone_has_the_same_profile(model: SequenceModel) -> None:
-    x, lengths, y = data()
-    together = gradient_flow(model, x, lengths, squared(y))
-    for b, age in enumerate(lengths.tolist()):
-        alone = gradient_flow(model, x[b : b + 1, :age], None, squared(y[b : b + 1]))
-        for name, log10 in together.log10.items():
-            torch.testing.assert_close(
-                log10[b, :age], alone.log10[name][0], rtol=0, atol=1e-10, equal_nan=True
-            )
-        torch.testing.assert_close(together.log10_error[b], alone.log10_error[0])
 
 
 def test_padding_is_never_looked_at(model: SequenceModel) -> None:
@@ -260,13 +170,13 @@ def scalar(weight: float, nonlinearity: str = "identity") -> RNNCell:
 
 @pytest.mark.parametrize(
     ("weight", "days", "nonlinearity"),
-    [(w, d, "identity") for w in (2, 0.5, 0.9, 0.99, 1.1) for d in (50, 1000)]
-    + [(2, 2000, "relu"), (0.5, 2000, "relu"), (1e30, 100, "relu"), (1e-30, 100, "relu")],
+    [(w, 1000, "identity") for w in (0.9, 0.99, 1.1)]
+    + [(2, 1200, "relu"), (0.5, 1200, "relu"), (1e30, 100, "relu"), (1e-30, 100, "relu")],
 )
 def test_statquest_s_arithmetic(weight: float, days: int, nonlinearity: str) -> None:
     """log10 of |1.1 w^k| at every lag, where w^k and the forward pass itself are beyond any float.
 
-    The published figures among them: 2^50, 0.99^1000 = 4.317e-5, 1.1^1000 = 2.47e41.
+    The published figures among them: 0.99^1000 = 4.317e-5, 1.1^1000 = 2.47e41.
     """
     model = scalar(weight, nonlinearity)
     flow = gradient_flow(model, torch.rand(3, days, 1), torch.tensor([days, days // 2, 3]))
@@ -278,14 +188,14 @@ def test_statquest_s_arithmetic(weight: float, days: int, nonlinearity: str) -> 
         assert (found - theory[:age]).abs().max() < 1e-3
     state = profile(flow.log10["state"])
     assert decay_per_day(state.median) == pytest.approx(math.log10(weight), abs=1e-6)
-    published = {(2, 1000): None, (0.99, 1000): 4.317e-5, (1.1, 1000): 2.47e41}
-    if published.get((weight, days)):
+    published = {0.99: 4.317e-5, 1.1: 2.47e41}
+    if weight in published:
         longer = gradient_flow(model, torch.rand(1, 1001, 1)).log10["state"][0]
         ratio = 10 ** (longer[1000] - longer[0]).item()
-        assert ratio == pytest.approx(published[weight, days], rel=2e-3)
+        assert ratio == pytest.approx(published[weight], rel=2e-3)
 
 
-@pytest.mark.parametrize("weight", [1e-155, 1e-165, 1e-180, 1e-199, 1e-250])
+@pytest.mark.parametrize("weight", [1e-155, 1e-199])
 def test_a_daily_factor_whose_square_is_no_float(weight: float) -> None:
     model = scalar(0.5).double()
     with torch.no_grad():
@@ -375,25 +285,6 @@ def test_a_company_whose_prediction_is_nan_is_left_out_and_counted() -> None:
         assert log10[[0, 2]].isfinite().all()
 
 
-def test_watching_changes_nothing(model_name: str) -> None:
-    market, model, optimizer = built(f"model={model_name}")
-    x, lengths, y = market.train_batch(0)
-    squared(y)(model(x, lengths)).mean().backward()
-    optimizer.step()
-    before = [
-        (p.detach().clone(), p.grad.clone(), {k: v.clone() for k, v in optimizer.state[p].items()})
-        for p in model.parameters()
-    ]
-    random = torch.get_rng_state()
-    gradient_flow(model, x, lengths, squared(y))
-    assert torch.equal(torch.get_rng_state(), random)
-    for p, (weight, grad, state) in zip(model.parameters(), before, strict=True):
-        assert p.requires_grad
-        assert torch.equal(p, weight)
-        assert torch.equal(p.grad, grad)
-        assert all(torch.equal(optimizer.state[p][k], v) for k, v in state.items())
-
-
 def linear(gain: float, hidden: int = 8) -> RNNCell:
     """A linear recurrence, `gain` times an orthogonal matrix."""
     model = RNNCell(1, 1, hidden, 1, "identity", default).double()
@@ -402,7 +293,7 @@ def linear(gain: float, hidden: int = 8) -> RNNCell:
     return model
 
 
-@pytest.mark.parametrize("gain", [0.1, 0.5, 0.9, 0.99, 1.0, 1.1, 2.0])
+@pytest.mark.parametrize("gain", [0.1, 0.9, 1.0, 2.0])
 def test_reach_and_decay_of_an_orthogonal_recurrence(gain: float) -> None:
     """Decay log10 g; reach floor(ln 0.01 / ln g) for g < 1, unbounded for g >= 1."""
     log10 = gradient_flow(linear(gain), torch.rand(5, 600, 1)).log10["state"]
@@ -447,14 +338,6 @@ def test_profile_takes_order_statistics() -> None:
         for q, values in ((0.1, found.p10), (0.5, found.median), (0.9, found.p90)):
             expected = np.quantile(here, q, method="inverted_cdf") if len(here) else math.nan
             assert values[lag].item() == pytest.approx(expected, nan_ok=True)
-
-
-def test_profile_keeps_what_is_infinite() -> None:
-    log10 = torch.tensor([[math.inf, math.inf], [1.0, math.nan], [-math.inf, math.inf]])
-    found = profile(log10)
-    assert found.median.tolist() == [1.0, math.inf]
-    assert found.p90.tolist() == [math.inf, math.inf]
-    assert found.p10.tolist() == [-math.inf, math.inf]
 
 
 def test_the_middle_of_values() -> None:

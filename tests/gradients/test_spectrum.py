@@ -51,15 +51,14 @@ def orthogonal(gain: float, nonlinearity: str = "identity") -> RNNCell:
     return model
 
 
-@pytest.mark.parametrize("gain", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize("gain", [0.3, 1.7])
 def test_lyapunov_exponents_of_an_orthogonal_recurrence_are_all_ln_g(gain: float) -> None:
     spectrum = lyapunov_spectrum(orthogonal(gain), torch.rand(3, 60, 1))
     assert spectrum.shape == (8,)
     assert (spectrum - math.log(gain)).abs().max() < 1e-8
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("name", ["rnn_cell", "lstm", "lstm_chrono"])
+@pytest.mark.parametrize(("name", "layers"), [("rnn_cell", 1), ("rnn_cell", 2), ("lstm_chrono", 2)])
 def test_lyapunov_exponents_sum_to_the_log_determinant(name: str, layers: int) -> None:
     """Whatever the model: the mean of ln|det ds_t/ds_{t-1}| over days and companies."""
     overrides = (f"model={name}", "model.hidden_size=4", f"model.num_layers={layers}")

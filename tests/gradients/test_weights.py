@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import applicable, built
 from torch import Tensor, nn
 
 from statland.batch import Batch
 from statland.gradients import Flow, Recurrence, WeightFlow, gradient_flow, weight_flow
 from statland.gradients.flow import frozen
-from statland.gradients.probe import weight_contributions
+from statland.gradients.probe import measure, measure_in_full
 from statland.gradients.weights import contributions, weights_of_cell
 from statland.models.base import RecurrentModel, SequenceModel, State
 from statland.models.init import default
@@ -64,20 +63,9 @@ def original_of(name: str) -> str:
     return f"{module}.parametrizations.{matrix}.original"
 
 
-def small(name: str, layers: int) -> SequenceModel:
-    sizes = ("model.hidden_size=6", "model.num_heads=3", f"model.num_layers={layers}")
-    overrides = applicable(f"model={name}", *sizes)
-    if layers > 1 and sizes[-1] not in overrides:
-        pytest.skip("has no layers to stack")
-    return built(*overrides).model.double().eval()
-
-
-@pytest.mark.parametrize("layers", [1, 3])
-def test_the_days_sum_to_the_gradient_by_autograd(model_name: str, layers: int) -> None:
+def test_the_days_sum_to_the_gradient_by_autograd(recurrent: RecurrentModel) -> None:
     """Of each company's own loss, through the unrolled cell, of a ragged batch; and their norms."""
-    model = small(model_name, layers)
-    if not isinstance(model, RecurrentModel):
-        pytest.skip("has no state")
+    model = recurrent
     x, lengths, y = data()
     measured = weight_flow(model, x, lengths, squared(y))
     prediction = model(x, lengths)
@@ -171,14 +159,14 @@ class Scalar(RecurrentModel):
         return state["h"]
 
 
-@pytest.mark.parametrize("w", [2.0, 1.5, -0.9, 0.5, 0.01])
+@pytest.mark.parametrize("w", [2.0, -0.9, 0.01])
 def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
     """From h_0 = 1 without input h_{t-1} = w^(t-1), the day at lag k adds w^k w^(T-k-1): w^(T-1).
 
-    Every day teaches alike, whatever w is. 2000 days of 2 are 10^602, of 0.01 10^-3998 and, as
+    Every day teaches alike, whatever w is. 1200 days of 2 are 10^361, of 0.01 10^-2398 and, as
     float64 has no state so small, exact zeros.
     """
-    days = 2000
+    days = 1200
     measured = weight_flow(Scalar(w, 1.0), torch.zeros(1, days, 1))
     log10 = math.log10(abs(w))
     lags = torch.arange(days).double()
@@ -190,8 +178,7 @@ def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
     assert (measured.together[0][states < -330] == -math.inf).all()
 
 
-@pytest.mark.parametrize("w", [2.0, 1.5, -0.9, 0.5])
-@pytest.mark.parametrize("days", [1, 2, 1000])
+@pytest.mark.parametrize(("w", "days"), [(2.0, 1000), (-0.9, 1000), (0.5, 1), (1.5, 2)])
 def test_the_days_of_a_scalar_sum_to_its_power_differentiated(w: float, days: int) -> None:
     """From h_0 = 1 without input h_T = w^T, and T w^(T-1) is its slope: 10^304 at 2."""
     measured = weight_flow(Scalar(w, 1.0), torch.zeros(2, days, 1), torch.tensor([days, 1]))
@@ -200,9 +187,9 @@ def test_the_days_of_a_scalar_sum_to_its_power_differentiated(w: float, days: in
 
 
 @pytest.mark.parametrize("w", [2.0, 0.5])
-def test_2000_days_neither_overflow_nor_vanish(w: float) -> None:
+def test_1200_days_neither_overflow_nor_vanish(w: float) -> None:
     """With x so that every state is 1 the day at lag k adds w^k; on the first day, from 0, none."""
-    days = 2000
+    days = 1200
     x = torch.full((1, days, 1), 1 - w, dtype=torch.float64)
     x[0, 0] = 1
     measured = weight_flow(Scalar(w), x)
@@ -212,20 +199,20 @@ def test_2000_days_neither_overflow_nor_vanish(w: float) -> None:
 
 
 def test_days_of_the_largest_flow_that_add_nothing_hide_no_others() -> None:
-    """h = 0 up to an input of 1 on day 1501 of 2000: then 499 days add 2^498, of flows below 2^499.
+    """h = 0 up to an input of 1 on day 1101 of 1200: then 99 days add 2^98, of flows below 2^99.
 
-    The flow to the first day is 2^1999, which is 10^450 times as large.
+    The flow to the first day is 2^1199, which is 10^331 times as large.
     """
-    x = torch.zeros(2, 2000, 1)
-    x[0, 1500] = 1
+    x = torch.zeros(2, 1200, 1)
+    x[0, 1100] = 1
     measured = weight_flow(Scalar(2.0), x)
-    expected = math.log10(499) + 498 * math.log10(2)
+    expected = math.log10(99) + 98 * math.log10(2)
     assert measured.summed["w"].tolist() == [pytest.approx(expected, rel=1e-12), -math.inf]
 
 
 def test_a_company_whose_state_overflows_hides_no_other() -> None:
     """With inputs of 1 h is the sum of w^k for k below T: its slope is that of k w^(k - 1)."""
-    x, ages = torch.ones(3, 2000, 1), torch.tensor([2000, 1050, 1000])
+    x, ages = torch.ones(3, 1100, 1), torch.tensor([1100, 1050, 1000])
     found = weight_flow(Scalar(2.0), x, ages).summed["w"]
     assert found[:2].isnan().all()
     slope = sum(k * 2 ** (k - 1) for k in range(1, 1000))  # of the sum of w^k
@@ -329,24 +316,27 @@ def test_a_cell_that_vmap_cannot_take_has_no_contributions() -> None:
     for kind, is_known in ((Scalar, True), (Unmappable, False)):
         flow = gradient_flow(kind(0.9), batch.x, batch.lengths)
         assert flow.log10["state"][0].isfinite().all()
-        assert (weight_contributions(kind(0.9), batch, flow) is not None) == is_known
+        found = measure_in_full(kind(0.9), batch, None, measure(kind(0.9), batch))
+        assert ("weights" in found.profiles) == is_known
 
 
-def test_the_model_stays_as_it_is(recurrent: RecurrentModel) -> None:
-    for parameter in recurrent.parameters():
+def test_watching_changes_nothing(model: SequenceModel) -> None:
+    """Neither the model, which is in training, nor its gradients, nor the random numbers."""
+    for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
-    next(recurrent.parameters()).requires_grad_(False)
-    before = copy.deepcopy(recurrent.state_dict())
-    needed = [p.requires_grad for p in recurrent.parameters()]
-    grads = [p.grad.clone() for p in recurrent.parameters()]
+    next(model.parameters()).requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    needed = [p.requires_grad for p in model.parameters()]
+    grads = [p.grad.clone() for p in model.parameters()]
     (x, lengths, y), random = data(), torch.get_rng_state()
-    weight_flow(recurrent.train(), x, lengths, squared(y))
-    assert recurrent.training
+    watch = weight_flow if isinstance(model, RecurrentModel) else gradient_flow
+    watch(model.train(), x, lengths, squared(y))
+    assert model.training
     assert torch.equal(torch.get_rng_state(), random)
-    for name, value in recurrent.state_dict().items():
+    for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
-    assert [p.requires_grad for p in recurrent.parameters()] == needed
-    assert all(torch.equal(p.grad, g) for p, g in zip(recurrent.parameters(), grads, strict=True))
+    assert [p.requires_grad for p in model.parameters()] == needed
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), grads, strict=True))
 
 
 def test_without_a_state_or_without_weights() -> None:

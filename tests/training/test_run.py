@@ -353,37 +353,6 @@ def test_threads_device_and_fused(tmp_path: Path) -> None:
         ran(tmp_path / "other", f"device={absent}")
 
 
-WRONG = {
-    "seed=-1": "seed is -1; allowed: a whole number from 0",
-    "steps=many": "steps is 'many'",
-    "clip_norm=nan": "clip_norm is nan",
-    "validate_every=null": "validate_every is None",
-    "dtype=half": "dtype is 'half'; allowed: float32, float64",
-    "sweep=1": "sweep is 1; allowed: a text",
-    "model.hidden_size=true": "model.hidden_size is True",
-    "+model.colour=red": "model.colour is no setting of",
-    "+extra=1": "extra is no setting; allowed:",
-    "model._target_=os.system": "allowed: statland.models.*, and packages named by trust=",
-    "model._target_=statland.models.rnn.Rnn": "statland.models.rnn.Rnn, which statland.models does",
-    "data.max_days=3": "data.max_days 3 is shorter than data.min_days 5",
-    "+data.seed=3": "data.seed is no setting of",
-    "~model": "model is missing",
-    "+optimizer.foreach=true": "optimizer: `fused` and `foreach`",
-    "data.max_days=${nowhere}": "nowhere",
-    "optimizer.lr=-1": "optimizer.lr is -1; allowed: a finite number at least 0",
-}
-
-
-@pytest.mark.parametrize("override", list(WRONG))
-def test_a_wrong_setting_is_refused_in_one_line(override: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingError) as refused:
-        ran(tmp_path / "run", override)
-    message = str(refused.value)
-    assert WRONG[override] in message
-    assert "\n" not in message
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_config_is_not_written_to() -> None:
     config = composed("model=lstm_chrono")
     before = json.dumps(config)
