@@ -88,8 +88,14 @@ def roc_area(values: np.ndarray, solved: np.ndarray) -> float:
 
 
 def best_threshold(values: np.ndarray, solved: np.ndarray) -> float:
-    """Return the smallest threshold at or above which to call a run solved is right most often."""
-    candidates = np.unique([*values, np.inf])
+    """Return the smallest threshold at or above which to call a run solved is right most often.
+
+    Thresholds lie midway between two values, so that they hold for values not seen.
+    """
+    distinct = np.unique(values)
+    between = (distinct[1:] + distinct[:-1]) / 2
+    between = np.where(np.isfinite(between), between, distinct[1:])
+    candidates = np.array([distinct[0], *between, np.inf])
     right = ((values >= candidates[:, None]) == solved).sum(1)
     return float(candidates[right.argmax()])
 

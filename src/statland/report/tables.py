@@ -12,17 +12,17 @@ from statland.report.forecast import Forecast
 from statland.report.groups import label
 
 # Names of columns, where they are not the settings' own.
-HEADERS = {"validation": "last mse", "steps_to_solve": "median steps to solve"}
+HEADERS = {"validation": "last mse", "steps_to_solve": "steps"}
 
 # What a screen shows beside the rows' settings, the most important first.
 ON_SCREEN = (
-    *("solved", "median steps to solve", "last mse", "share", "importance", "reach", "gradient"),
+    *("solved", "steps", "last mse", "share", "importance", "reach", "gradient"),
     *("status", "n", "skill", "sequences to solve", "sequences to all right", "span"),
     *("parameters", "decay", "decay theory"),
 )
 
 # What is measured before training and after it, and shown in one column.
-MEASURED = ("share", "importance", "reach", "decay", "log10_dp_dw")
+MEASURED = {"share": ".1f", "importance": ".2f", "reach": "g", "decay": ".3g", "log10_dp_dw": ".3g"}
 
 # A longer table is printed market by market.
 LONGEST = 12
@@ -34,13 +34,13 @@ def format_summary(summary: pd.DataFrame) -> pd.DataFrame:
     What is measured before and after training has one column, as a -> b.
     """
     table = summary.copy()
-    for name in MEASURED:
+    for name, form in MEASURED.items():
         place = list(table).index(f"{name}_before")
         both = table.pop(f"{name}_before"), table.pop(f"{name}_after")
-        table.insert(place, name, [before_after(*pair) for pair in zip(*both, strict=True)])
+        table.insert(place, name, [before_after(*pair, form) for pair in zip(*both, strict=True)])
     for name in ("validation", "skill"):
         table[name] = [
-            _number(mean) if math.isnan(std) else f"{_number(mean)} ± {std:.2g}"
+            _number(mean) if math.isnan(std) else f"{mean:.3g} ± {std:.1g}"
             for mean, std in zip(table[name], table.pop(f"{name}_std"), strict=True)
         ]
     for name in ("steps_to_solve", "sequences_to_solve", "sequences_to_all_right"):
@@ -108,13 +108,13 @@ def runs_table(runs: pd.DataFrame) -> Table:
     shown["gradient"] = runs["verdict_before"]
     for name in ("share", "importance", "reach"):
         both = runs[f"{name}_before"], runs[f"{name}_after"]
-        shown[name] = [before_after(*pair) for pair in zip(*both, strict=True)]
+        shown[name] = [before_after(*pair, MEASURED[name]) for pair in zip(*both, strict=True)]
     return screen_table(shown)
 
 
-def before_after(before: float, after: float) -> str:
+def before_after(before: float, after: float, form: str) -> str:
     """A measurement before training and after it; a run that diverged has none after it."""
-    texts = [f"{value:.3g}" if value == value else "-" for value in (before, after)]
+    texts = [format(value, form) if value == value else "-" for value in (before, after)]
     if texts[1] == "-":
         return "-" if texts[0] == "-" else f"{texts[0]} -> diverged"
     return texts[0] if texts[0] == texts[1] else " -> ".join(texts)
