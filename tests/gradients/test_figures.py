@@ -14,11 +14,11 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
+from statland.gradients.reach import Profile
 from torch import Tensor
 
 from statland.gradients import Flow, profile
 from statland.gradients.figures import heatmap_figure, profile_figure
-from statland.gradients.reach import Profile
 
 LAGS = torch.arange(50, dtype=torch.float64)
 SPREAD = torch.linspace(-0.1, 0.1, 5, dtype=torch.float64)[:, None]

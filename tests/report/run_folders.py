@@ -6,7 +6,7 @@ from typing import Any
 from statland.records.summary import write_summary
 
 CHOICES = {"model/init": "default", "data": "recall", "optimizer": "adam"}
-FLOW = {"decay_per_day": -0.1, "first_to_last": -1.0, "reach_inputs_is_bounded": True}
+FLOW = {"answer_zero": False, "decay_per_day": -0.1, "first_to_last": -1.0, "lyapunov": [-0.2]}
 
 
 def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: Any) -> None:
@@ -20,7 +20,9 @@ def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: An
     (folder / "gradient_flow.csv").write_text("\n".join(["step,quantity,lag", *flow]) + "\n")
     sizes = {"batch_size": other.pop("batch_size")} if "batch_size" in other else {}
     size = other.pop("hidden_size", 32)
-    reach = {"reach_inputs_days": other.pop("reach", 5), "lyapunov": [-0.2]}
+    before = FLOW | {"reach_days": other.pop("reach", 5), "verdict": other.pop("word", "holds")}
+    before |= {"answer_share": other.pop("share", -0.5), "answer_importance": 0.0}
+    after = before | {"reach_days": 3, "answer_importance": 0.9}
     config = {"seed": seed, "steps": 100, "sweep": "s", "published": other.pop("published", {})}
     config["model"] = {"_target_": "x", "hidden_size": size, "init": {"gain": days * 2}}
     config["data"] = {"max_days": days, "min_days": days, "path": other.pop("path", None)} | sizes
@@ -28,7 +30,9 @@ def made(folder: Path, model: str, days: int, seed: int, mse: float, **other: An
     summary |= {"choices": CHOICES | {"model": model}, "span": days - 1, "parameters": 64}
     summary["validation"] = {"mse": mse, "mae": 0.1, "skill": 1 - mse / 0.25}
     summary["baselines"] = {"constant": 0.25, "persistence": 0.5}
-    summary["gradient"] = {"before": FLOW | reach, "after": FLOW | {"reach_inputs_days": 3}}
+    summary["gradient"] = {"before": before, "after": after}
+    if other.get("status") == "diverged":
+        del summary["gradient"]["after"]
     write_summary(folder, summary | other)
 
 

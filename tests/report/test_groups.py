@@ -8,8 +8,8 @@ import pytest
 from run_folders import LOSSES, made, made_all
 
 from statland.report import load
-from statland.report.comparison import compare
-from statland.report.groups import constants, group, label, varying
+from statland.report.comparison import compare, figures
+from statland.report.groups import constants, group, label, meeting, varying
 from statland.settings import SettingError
 
 
@@ -26,6 +26,11 @@ def test_one_row_per_run_with_its_settings_as_columns(tmp_path: Path) -> None:
     assert row["parameters"] == 64
     assert (row["baseline/constant"], row["baseline/persistence"]) == (0.25, 0.5)
     assert (row["reach_before"], row["reach_after"], row["span"]) == (5, 3, 9)
+    assert (row["share_before"], row["importance_after"], row["verdict_after"]) == (
+        -0.5,
+        0.9,
+        "holds",
+    )
     assert load(*(tmp_path.iterdir())).equals(runs)
 
 
@@ -53,6 +58,22 @@ def test_settings_that_change_together_are_not_compared_over_markets(tmp_path: P
     assert comparison.verdicts == []
 
 
+def test_runs_measured_by_the_reach_of_old_still_load(tmp_path: Path) -> None:
+    old = {"verdict": "vanishes", "reach_days": 9, "reach_inputs_days": 4, "first_to_last": -3.0}
+    old |= {"theory_decay_per_day": -0.3, "lyapunov": [-0.2]}
+    for seed, model in enumerate(("rnn", "lstm")):
+        made(tmp_path / model, model, 10, seed, 0.1, gradient={"before": old, "after": old})
+    runs = load(tmp_path)
+    assert runs.attrs["skipped"] == []
+    for when in ("before", "after"):
+        assert runs[f"verdict_{when}"].tolist() == ["-", "-"]
+        assert runs[[f"{n}_{when}" for n in ("share", "importance", "reach")]].isna().all(axis=None)
+        assert runs[f"theory_{when}"].tolist() == [-0.3, -0.3]
+    comparison = compare(runs)
+    assert comparison.forecast is None
+    assert "strips" in figures(comparison.groups)
+
+
 def test_by_chooses_the_rows_and_pools_the_rest(tmp_path: Path) -> None:
     """A verdict is on one market whatever the rows; losses of a seed are averaged over sizes."""
     for size in (4, 8):
@@ -75,13 +96,13 @@ def test_by_chooses_the_rows_and_pools_the_rest(tmp_path: Path) -> None:
 
 def test_where_chooses_the_runs(tmp_path: Path) -> None:
     runs = load(made_all(tmp_path))
-    chosen = group(runs, where=["data.max_days=50", "model=rnn"]).runs
+    chosen = meeting(runs, ["data.max_days=50", "model=rnn"])
     assert sorted(chosen["validation"]) == sorted(LOSSES["rnn", 50])
     # As floats, which a column becomes where some run lacks the key.
     floats = runs.assign(**{"data.max_days": runs["data.max_days"].astype(float)})
-    assert len(group(floats, where=["data.max_days=50"]).runs) == 6
-    assert len(group(runs, where=["seed=1"]).runs) == 4
-    assert len(group(runs, where=["data.path=null"]).runs) == 12
+    assert len(meeting(floats, ["data.max_days=50"])) == 6
+    assert len(meeting(runs, ["seed=1"])) == 4
+    assert len(meeting(runs, ["data.path=null"])) == 12
 
 
 def test_an_unknown_key_or_value_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from matplotlib.lines import Line2D
 
 from statland.drawing import COLOURS, styles
 from statland.report.figures import (
+    GREY,
     curves_figure,
     dependence_figure,
     forecast_figure,
     grid_figure,
     profiles_figure,
+    strips_figure,
 )
 
 EVERY = styles({name: name for name in MODELS})
@@ -223,38 +225,82 @@ def test_the_lyapunov_line_is_right_where_rows_are_missing() -> None:
 
 
 def forecast() -> pd.DataFrame:
-    rows = [(f"span={s}", name) for s in (9, 24, 199) for name in MODELS for _ in range(3)]
-    runs = runs_of(*rows)
-    reach = runs["model"].map(MODELS.index) + 6.0
-    span = runs["market"].str.removeprefix("span=").astype(float)
-    return runs.assign(span=span, reach_before=np.minimum(span, reach), solved=reach % 2 == 0)
+    """Three seeds of each model on two markets: the higher the share, the sooner solved."""
+    runs = runs_of(*((m, name) for m in ("one", "two") for name in MODELS for _ in range(3)))
+    share = -runs["model"].map(MODELS.index) - 0.1 * (runs.index % 3) + (runs["market"] == "one")
+    steps = (-50 * share).where(share > -4).clip(lower=1)
+    return runs.assign(steps=400, share_before=share, steps_to_solve=steps, solved=steps.notna())
 
 
-def test_hits_do_not_pile_up_and_spans_are_the_ticks() -> None:
+def test_the_forecast_has_a_dot_per_run_and_links_the_medians() -> None:
     runs = forecast()
-    figure = forecast_figure(runs)
-    (axes,) = figure.axes
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["9", "24", "199"]
-    dots = [line for line in axes.get_lines() if len(line.get_xdata()) == 1]
-    found, expected = set(), set()
-    for dot, run in zip(dots, runs.itertuples(), strict=True):
-        (x,), (y,) = dot.get_xdata(), dot.get_ydata()
-        filled = same_color(dot.get_markerfacecolor(), dot.get_color())
-        assert abs(x - round(x)) <= 0.45
-        found.add(((9.0, 24.0, 199.0)[round(x)], y, dot.get_color(), filled))
-        expected.add((run.span, run.reach_before, EVERY[run.contestant].colour, run.solved))
-    assert found == expected
-    figure.draw_without_rendering()
-    spots = axes.transData.transform([(*d.get_xdata(), *d.get_ydata()) for d in dots])
-    gaps = [np.linalg.norm(a - b) for a, b in combinations(spots, 2)]
-    assert min(gaps) > 0.06 * figure.dpi  # a marker is 0.09 inches wide
-    # A line at the span in each column: what is on it or above reaches the answer.
-    marks = [line.get_ydata()[0] for line in axes.get_lines() if len(line.get_xdata()) == 2]
-    assert marks == [9.0, 24.0, 199.0]
-    assert set(legend_of(figure)) == {*MODELS, "solved", "not solved", "reaches the answer"}
-    axes = forecast_figure(runs.assign(reach_before=0.0)).axes[0]
-    assert axes.get_ylim()[0] < 0  # a reach of 0 has a place
-    assert axes.get_yticks()[0] == 0
+    runs.loc[0, ["share_before", "steps_to_solve"]] = -np.inf, np.nan
+    (axes,) = (figure := forecast_figure(runs)).axes
+    never = next(text.get_position()[1] for text in axes.texts if "not solved" in text.get_text())
+    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert 400 < band.y0 < never < band.y1
+    small, large = (
+        {line.get_color(): line for line in axes.get_lines() if line.get_markersize() == size}
+        for size in (4, 9)
+    )
+    for name, own in runs.groupby("contestant", sort=False):
+        points = np.stack([own["share_before"].clip(-50, 3), own["steps_to_solve"].fillna(never)])
+        colour = EVERY[str(name)].colour
+        np.testing.assert_allclose(small[colour].get_xydata().T, points)
+        medians = [np.median(points[:, own["market"] == m], axis=1) for m in ("one", "two")]
+        np.testing.assert_allclose(large[colour].get_xydata(), sorted(medians, key=lambda m: m[0]))
+    left, right = axes.get_xlim()
+    assert left < -50
+    assert right > runs["share_before"].max()
+    assert set(legend_of(figure)) == set(MODELS)
+    nobody = forecast_figure(runs.assign(steps_to_solve=np.nan, solved=False))
+    nobody.draw_without_rendering()
+
+
+def strips() -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """One seed each of an even gradient, of one that vanishes, and of one that diverged."""
+    runs = runs_of(("m", "lost"), ("m", "falls"), ("m", "even"), span=9.0, solved_below=0.025)
+    runs = runs.assign(share_before=[-30.0, -9.0, 0.0], status=["diverged", *["completed"] * 2])
+    runs = runs.assign(solved=[False, False, True], steps_to_solve=[np.nan, np.nan, 70.0])
+    falls, even = -1.0 * np.arange(10), np.full(10, 700.0)
+    found = [{"before": 3 * falls}, {"before": falls, "after": even}]
+    found += [{"before": even, "after": np.where(np.arange(10) < 9, even, -np.inf)}]
+    return runs, dict(zip(runs["folder"], found, strict=True))
+
+
+def test_strips_are_ordered_by_the_share_and_dark_where_it_is_even() -> None:
+    figure = strips_figure(*strips())
+    before, after = figure.axes[:2]
+    assert [text.get_text() for text in before.get_yticklabels()] == ["even", "falls", "lost"]
+    assert (before.get_title(), after.get_title()) == ("before training", "after training")
+    mesh = before.collections[0]
+    values = np.asarray(mesh.get_array())
+    np.testing.assert_allclose(values[0], 0, atol=1e-12)
+    flow = 10.0 ** -np.arange(10)
+    np.testing.assert_allclose(values[1], np.log10(10 * flow / flow.sum())[::-1])  # first day left
+    darkest = min(mesh.cmap.colors, key=sum)
+    assert all(same_color(mesh.to_rgba(value), darkest) for value in (0.0, 2.0))
+    assert sum(mesh.to_rgba(values[1, 0])) > sum(mesh.to_rgba(values[1, -3])) > sum(darkest)
+    assert before.get_xticks().tolist() == [0, 9]
+    names = [text.get_text() for text in before.get_xticklabels()]
+    assert names == ["first day:\nthe answer", "last day"]
+    (right,) = after.child_axes
+    said = [text.get_text() for text in right.get_yticklabels()]
+    assert said == ["1 of 1, 70 steps", "0 of 1", "0 of 1, 1 diverged"]
+
+
+def test_a_strip_is_grey_after_what_diverged_and_pale_where_nothing_is_left() -> None:
+    after = strips_figure(*strips()).axes[1]
+    mesh = after.collections[0]
+    values = np.ma.masked_invalid(mesh.get_array())
+    assert values.mask.tolist() == [[False] * 10, [False] * 10, [True] * 10]
+    assert same_color(after.get_facecolor(), GREY)
+    assert not any(same_color(GREY, colour) for colour in mesh.cmap.colors)
+    assert same_color(mesh.to_rgba(values[0, 0]), max(mesh.cmap.colors, key=sum))  # exactly 0
+    runs, _ = strips()
+    strips_figure(runs, each(runs, {})).draw_without_rendering()  # of runs that were not measured
+    untrained = strips_figure(runs.assign(steps=0), each(runs, {"before": [0.0, 1.0]}))
+    assert [axes.get_title() for axes in untrained.axes[:1]] == ["before training"]
 
 
 def test_the_dependence_on_the_weights_before_training_and_after() -> None:
@@ -299,5 +345,6 @@ def test_a_dollar_sign_is_no_formula() -> None:
         curves_figure(runs, each(runs, [(0, 1.0)])),
         profiles_figure(runs, each(runs, {})),
         forecast_figure(runs),
+        strips_figure(runs.assign(status="completed", solved_below=0.1), each(runs, {})),
     ):
         figure.draw_without_rendering()  # which raises on a formula that is none

@@ -1,5 +1,6 @@
 """Rows of the table: means, solved runs and their interval, and what fits on a screen."""
 
+import json
 import math
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from run_folders import LOSSES, made, made_all
 from statland.records.results import step_solved
 from statland.report import load
 from statland.report.groups import group
-from statland.report.statistics import reach_predicts_solved, summarise
-from statland.report.tables import by_market, for_screen, format_summary
+from statland.report.statistics import summarise
+from statland.report.tables import before_after, by_market, for_screen, format_summary, runs_table
 
 
 def test_a_row_holds_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
@@ -116,17 +117,30 @@ def test_where_a_baseline_is_exact_the_next_one_decides_what_is_solved(tmp_path:
     assert solved.to_dict() == {"rnn": "1 of 2", "gru": "-"}
 
 
-def test_reach_against_solved_is_counted(tmp_path: Path) -> None:
-    cases = [(9, 0.001), (9, 0.2), (9, 0.2), (2, 0.001), (2, 0.2), (8, 0.2), (20, 0.001)]
-    for seed, (reach, mse) in enumerate(cases):
-        made(tmp_path / str(seed), "rnn", 10, seed, mse, reach=reach)  # span 9
-    made(tmp_path / "lstm", "lstm", 10, 0, 0.001, reach=2)
-    counts = reach_predicts_solved(group(load(tmp_path)).runs).to_dict("split")
-    assert counts["columns"][1:] == [
-        "reaches, solved", "reaches, unsolved", "falls short, solved", "falls short, unsolved"
-    ]  # fmt: skip
-    rows = {name: numbers for name, *numbers in counts["data"]}
-    assert rows == {"rnn": [2, 2, 1, 2], "lstm": [0, 0, 1, 0], "all runs": [2, 2, 2, 2]}
+def test_what_is_measured_is_shown_before_and_after_training(tmp_path: Path) -> None:
+    assert before_after(-21.3, 0.5) == "-21.3 -> 0.5"
+    assert before_after(5, 5) == "5"
+    assert before_after(math.nan, math.nan) == "-"
+    assert before_after(-math.inf, 0) == "-inf -> 0"
+
+
+def test_only_what_diverged_is_said_to_have(tmp_path: Path) -> None:
+    """Not a run that stopped before it was measured again, nor one whose gradient is now 0."""
+    made(tmp_path / "a", "a", 10, 0, math.nan, status="diverged")
+    made(tmp_path / "b", "b", 10, 0, 0.1)
+    made(tmp_path / "c", "c", 10, 0, 0.1, status="interrupted")
+    for name, after in (("b", {"answer_zero": True, "verdict": "vanishes"}), ("c", None)):
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        summary["gradient"]["after"] = after or {}
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    runs = load(tmp_path)
+    assert runs["verdict_after"].tolist() == ["diverged", "vanishes", "-"]
+    table = format_summary(summarise(group(runs)))
+    assert table["reach"].tolist() == ["5 -> diverged", "5 -> -", "-"]
+    assert table["share"].tolist()[:2] == ["-0.5 -> diverged", "-0.5 -> -inf"]
+    assert table["gradient"].tolist()[:2] == ["holds -> diverged", "holds -> vanishes"]
+    reach = [list(c.cells) for c in runs_table(runs).columns if c.header == "reach"]
+    assert reach == [["5 -> diverged", "5 -> -", "5 -> -"]]
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -137,8 +151,8 @@ def test_the_columns_chosen_fit_the_screen(width: int, tmp_path: Path) -> None:
     shown = for_screen(table, len(groups.rows), width)
     taken = sum(3 + max(map(len, [name, *shown[name]])) for name in shown)
     assert taken <= width
-    assert {"model", "max_days", "n", "last mse", "solved"} <= set(shown)
-    left = [name for name in ("skill", "reach before", "reach after", "span") if name not in shown]
+    assert {"model", "max_days", "last mse", "solved"} <= set(shown)
+    left = [name for name in ("skill", "importance", "reach", "span") if name not in shown]
     assert all(3 + max(map(len, [n, *table[n]])) > width - taken for n in left)
     lost = table.assign(status=["1 failed", *table["status"][1:]])
     assert "status" in for_screen(lost, len(groups.rows), width)

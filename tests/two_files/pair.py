@@ -3,7 +3,9 @@
 from typing import Annotated
 
 import numpy as np
+from torch import Tensor
 
+from statland.batch import Batch
 from statland.data.base import Companies, Days, SyntheticMarket
 from statland.settings import Range
 
@@ -23,7 +25,10 @@ class Pair(SyntheticMarket):
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
         self.levels = levels
-        self.span = max_days - 1
+
+    def answer(self, batch: Batch) -> Tensor:
+        """The first day and the last."""
+        return (batch.days == 0) | (batch.days == batch.lengths[:, None] - 1)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): prices (B, T, 2) and the three answers (B, 3)."""

@@ -17,7 +17,7 @@ HEADERS = {"validation": "last mse", "steps_to_solve": "steps"}
 # What a screen shows beside the rows' settings, the most important first.
 ON_SCREEN = (
     *("solved", "steps", "last mse", "share", "importance", "reach", "gradient"),
-    *("status", "n", "skill", "sequences to solve", "sequences to all right", "span"),
+    *("n", "skill", "sequences to solve", "sequences to all right", "span"),
     *("parameters", "decay", "decay theory"),
 )
 
@@ -34,10 +34,11 @@ def format_summary(summary: pd.DataFrame) -> pd.DataFrame:
     What is measured before and after training has one column, as a -> b.
     """
     table = summary.copy()
+    diverged = summary["gradient"].str.contains("diverged")
     for name, form in MEASURED.items():
         place = list(table).index(f"{name}_before")
-        both = table.pop(f"{name}_before"), table.pop(f"{name}_after")
-        table.insert(place, name, [before_after(*pair, form) for pair in zip(*both, strict=True)])
+        both = table.pop(f"{name}_before"), table.pop(f"{name}_after"), diverged
+        table.insert(place, name, [before_after(form, *row) for row in zip(*both, strict=True)])
     for name in ("validation", "skill"):
         table[name] = [
             _number(mean) if math.isnan(std) else f"{mean:.3g} ± {std:.1g}"
@@ -74,9 +75,8 @@ def for_screen(table: pd.DataFrame, settings: int, width: int) -> pd.DataFrame:
     chosen = list(table)[:settings]
     room = width - sum(_width(table[name]) for name in chosen)
     all_completed = table["status"].str.fullmatch(r"\d+ completed").all()
-    for name in ON_SCREEN:
-        wanted = name in table and not (name == "status" and all_completed)
-        if wanted and _width(table[name]) <= room:
+    for name in ON_SCREEN if all_completed else ("status", *ON_SCREEN):
+        if name in table and _width(table[name]) <= room:
             chosen.append(name)
             room -= _width(table[name])
     return table[[name for name in table if name in chosen]]
@@ -107,16 +107,17 @@ def runs_table(runs: pd.DataFrame) -> Table:
     shown = runs[["run", "status", "validation"]].map(_number)
     shown["gradient"] = runs["verdict_before"]
     for name in ("share", "importance", "reach"):
-        both = runs[f"{name}_before"], runs[f"{name}_after"]
-        shown[name] = [before_after(*pair, MEASURED[name]) for pair in zip(*both, strict=True)]
+        both = runs[f"{name}_before"], runs[f"{name}_after"], runs["verdict_after"] == "diverged"
+        form = MEASURED[name]
+        shown[name] = [before_after(form, *row) for row in zip(*both, strict=True)]
     return screen_table(shown)
 
 
-def before_after(before: float, after: float, form: str) -> str:
+def before_after(form: str, before: float, after: float, diverged: bool = False) -> str:
     """A measurement before training and after it; a run that diverged has none after it."""
     texts = [format(value, form) if value == value else "-" for value in (before, after)]
-    if texts[1] == "-":
-        return "-" if texts[0] == "-" else f"{texts[0]} -> diverged"
+    if diverged and texts[1] == "-" != texts[0]:
+        return f"{texts[0]} -> diverged"
     return texts[0] if texts[0] == texts[1] else " -> ".join(texts)
 
 

@@ -43,8 +43,9 @@ def tune(runs: pd.DataFrame, key: str) -> Tuned:
             continue
         name, best = " ".join(map(str, names)), means.idxmin()
         kept.append(own[(own[key] == best) & own["seed"].isin(rest)])
-        chosen.append(f"{name} {best:g}")
-        if best in (means.index[0], means.index[-1]):
+        is_number = pd.api.types.is_numeric_dtype(runs[key])
+        chosen.append(f"{name} {best:g}" if is_number else f"{name} {best}")
+        if is_number and best in (means.index[0], means.index[-1]):
             at_edge.append(name)
     facts = [
         f"{key} was chosen on seeds {', '.join(map(str, first))} and is judged on seeds "
