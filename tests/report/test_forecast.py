@@ -76,10 +76,10 @@ def test_a_market_s_runs_are_judged_by_the_threshold_of_the_others() -> None:
     runs = runs_of(shares, solved, "abcdab", market=["one"] * 4 + ["two"] * 2)
     found = forecast(runs)
     assert found is not None
-    unseen = right(np.array([-3.0, -9]), np.array([True, False]), -1)
-    unseen += right(np.array(shares[:4]), np.array(solved[:4]), -3)
+    unseen = right(np.array([-3.0, -9]), np.array([True, False]), -3)  # midway
+    unseen += right(np.array(shares[:4]), np.array(solved[:4]), -6)
     row = found.areas.iloc[0]
-    assert (row["threshold"], row["right"]) == (-3, 1)
+    assert (row["threshold"], row["right"]) == (-4, 1)
     assert row["right, market left out"] == unseen / 6
 
 

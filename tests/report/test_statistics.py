@@ -91,7 +91,7 @@ def test_steps_and_sequences_to_solve_are_medians_with_never(tmp_path: Path) -> 
     assert table["steps_to_solve"].to_dict() == {"a": 40, "b": math.inf, "c": 40, "d": 20}
     assert table["sequences_to_solve"][["a", "b"]].tolist() == [60 * 100, math.inf]
     text = format_summary(summary)
-    assert text["median steps to solve"].tolist() == ["40", "never", "40", "20"]
+    assert text["steps"].tolist() == ["40", "never", "40", "20"]
     # All digits; without a batch size they are not known.
     assert text["sequences to solve"].tolist() == ["6000", "never", "-", "74000"]
 
@@ -118,10 +118,10 @@ def test_where_a_baseline_is_exact_the_next_one_decides_what_is_solved(tmp_path:
 
 
 def test_what_is_measured_is_shown_before_and_after_training(tmp_path: Path) -> None:
-    assert before_after(-21.3, 0.5) == "-21.3 -> 0.5"
-    assert before_after(5, 5) == "5"
-    assert before_after(math.nan, math.nan) == "-"
-    assert before_after(-math.inf, 0) == "-inf -> 0"
+    assert before_after(".1f", -21.3, 0.5) == "-21.3 -> 0.5"
+    assert before_after("g", 5, 5) == "5"
+    assert before_after("g", math.nan, math.nan) == "-"
+    assert before_after("g", -math.inf, 0) == "-inf -> 0"
 
 
 def test_only_what_diverged_is_said_to_have(tmp_path: Path) -> None:
