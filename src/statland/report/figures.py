@@ -202,7 +202,9 @@ def forecast_figure(runs: pd.DataFrame) -> Figure:
     axes.set_yscale("log")
     axes.set_ylim(foot, 3 * most)
     axes.axvline(-2, color="black", lw=0.9, ls=":")
-    axes.text(axes.get_xlim()[0], never, "  not solved", fontsize=FONT, va="center")
+    axes.text(axes.get_xlim()[1], never, "not solved  ", fontsize=FONT, va="center", ha="right")
+    axes.text(-2, foot, "vanishes  ", fontsize=FONT, va="bottom", ha="right")
+    axes.text(-2, foot, "  holds", fontsize=FONT, va="bottom")
     drawn = legend_of(style, line=False)
     return finish(figure, drawn, "the answer's share before training", "steps until solved")
 

@@ -12,7 +12,7 @@ from statland.data.base import EXACT
 # What a forecast may go by: the larger, the sooner a run should solve. By column of runs.
 QUANTITIES = {
     "share": "share_before",
-    "share of the weights' gradient": "weights_share_before",
+    "share of weights": "weights_share_before",
     "reach": "reach_before",
     "first to last": "first_to_last_before",
     "log10 dp/dW": "log10_dp_dw_before",
@@ -67,9 +67,9 @@ def forecast(runs: pd.DataFrame) -> Forecast | None:
         return Forecast(sentence, pd.DataFrame(), counts)
     areas = pd.DataFrame(
         [
-            {"quantity": name} | _judged(known[column].to_numpy(float), solved, known)
+            {"quantity": name} | _judged(known[known[column].notna()], column)
             for name, column in QUANTITIES.items()
-            if known[column].notna().all()
+            if known["solved"][known[column].notna()].nunique() > 1
         ]
     )
     area, low, high = areas.iloc[0][["area", "low", "high"]]
@@ -100,10 +100,11 @@ def best_threshold(values: np.ndarray, solved: np.ndarray) -> float:
     return float(candidates[right.argmax()])
 
 
-def _judged(values: np.ndarray, solved: np.ndarray, runs: pd.DataFrame) -> dict[str, float]:
+def _judged(runs: pd.DataFrame, column: str) -> dict[str, float]:
     """The area, its interval, and what a threshold puts right, also on markets it has not seen."""
+    values, solved = runs[column].to_numpy(float), runs["solved"].to_numpy(bool)
     threshold = best_threshold(values, solved)
-    found = {"area": roc_area(values, solved)}
+    found = {"runs": len(runs), "area": roc_area(values, solved)}
     found |= dict(zip(("low", "high"), _interval(values, solved, runs), strict=True))
     found |= {"threshold": threshold, "right": float(((values >= threshold) == solved).mean())}
     markets = runs["market"].to_numpy()
