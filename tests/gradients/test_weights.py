@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from statland.batch import Batch
 from statland.gradients import Flow, Recurrence, WeightFlow, gradient_flow, weight_flow
 from statland.gradients.flow import frozen
-from statland.gradients.probe import weight_contributions
+from statland.gradients.probe import measure, measure_in_full
 from statland.gradients.weights import contributions, weights_of_cell
 from statland.models.base import RecurrentModel, SequenceModel, State
 from statland.models.init import default
@@ -223,6 +223,28 @@ def test_days_of_the_largest_flow_that_add_nothing_hide_no_others() -> None:
     assert measured.summed["w"].tolist() == [pytest.approx(expected, rel=1e-12), -math.inf]
 
 
+class TwoWeights(nn.Module):
+    """h + u a + v b, of a day's two inputs a and b."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.u, self.v = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x_t: Tensor, h: Tensor) -> Tensor:
+        """Return the state after a day."""
+        return h + self.u * x_t[:, :1] + self.v * x_t[:, 1:]
+
+
+def test_weights_of_far_apart_sizes_hide_no_other() -> None:
+    """dp/du is the sum of all a, dp/dv that of all b: 10^200 and 10^-200 a day."""
+    ages = torch.tensor([700, 1, 300])
+    x = torch.tensor([1e200, 1e-200], dtype=torch.float64).expand(3, 700, 2)
+    measured = weight_flow(Recurrence(TwoWeights(), initial=torch.zeros(1)), x, ages)
+    days = ages.double().log10()
+    torch.testing.assert_close(measured.summed["step.u"], days + 200)
+    torch.testing.assert_close(measured.summed["step.v"], days - 200)
+
+
 def test_a_company_whose_state_overflows_hides_no_other() -> None:
     """With inputs of 1 h is the sum of w^k for k below T: its slope is that of k w^(k - 1)."""
     x, ages = torch.ones(3, 2000, 1), torch.tensor([2000, 1050, 1000])
@@ -329,7 +351,8 @@ def test_a_cell_that_vmap_cannot_take_has_no_contributions() -> None:
     for kind, is_known in ((Scalar, True), (Unmappable, False)):
         flow = gradient_flow(kind(0.9), batch.x, batch.lengths)
         assert flow.log10["state"][0].isfinite().all()
-        assert (weight_contributions(kind(0.9), batch, flow) is not None) == is_known
+        found = measure_in_full(kind(0.9), batch, measure(kind(0.9), batch))
+        assert ("weights" in found.profiles) == is_known
 
 
 def test_the_model_stays_as_it_is(recurrent: RecurrentModel) -> None:
