@@ -210,6 +210,28 @@ def test_days_of_the_largest_flow_that_add_nothing_hide_no_others() -> None:
     assert measured.summed["w"].tolist() == [pytest.approx(expected, rel=1e-12), -math.inf]
 
 
+class TwoWeights(nn.Module):
+    """h + u a + v b, of a day's two inputs a and b."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.u, self.v = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x_t: Tensor, h: Tensor) -> Tensor:
+        """Return the state after a day."""
+        return h + self.u * x_t[:, :1] + self.v * x_t[:, 1:]
+
+
+def test_weights_of_far_apart_sizes_hide_no_other() -> None:
+    """dp/du is the sum of all a, dp/dv that of all b: 10^200 and 10^-200 a day."""
+    ages = torch.tensor([700, 1, 300])
+    x = torch.tensor([1e200, 1e-200], dtype=torch.float64).expand(3, 700, 2)
+    measured = weight_flow(Recurrence(TwoWeights(), initial=torch.zeros(1)), x, ages)
+    days = ages.double().log10()
+    torch.testing.assert_close(measured.summed["step.u"], days + 200)
+    torch.testing.assert_close(measured.summed["step.v"], days - 200)
+
+
 def test_a_company_whose_state_overflows_hides_no_other() -> None:
     """With inputs of 1 h is the sum of w^k for k below T: its slope is that of k w^(k - 1)."""
     x, ages = torch.ones(3, 1100, 1), torch.tensor([1100, 1050, 1000])

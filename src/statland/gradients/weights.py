@@ -96,8 +96,7 @@ def of_flow(
     # Of gradients of norm 1: 10**at_state is multiplied to them in logarithms alone.
     norms = {name: torch.zeros_like(at_state) for name in weights}
     together = torch.full_like(at_state, math.nan)
-    sums: State = {}
-    scale = at_state.new_full((companies,), -math.inf)  # the sums are over 10**scale
+    sums = {name: Scaled.zeros(companies, weight.numel()) for name, weight in weights.items()}
     numbers = max(1, sum(weight.numel() for weight in weights.values()))
     rows = max(1, min(MOST_ROWS, BLOCK_ELEMENTS // numbers) // companies)
     for some in torch.arange(days).split(rows) if weights else ():
@@ -105,10 +104,8 @@ def of_flow(
         added = contributions(model, weights, x[:, some], state, v)
         for name, terms in added.items():
             norms[name][:, some] = norm(flat(terms, 2))
-        size = norm(torch.stack([sizes[:, some] for sizes in norms.values()], -1))
-        together[:, some] = size
-        term = torch.where(size == 0, -math.inf, at_state[:, some] + size.log10())
-        scale = _add_days(sums, scale, added, term, size)
+            sums[name] = _add_days(sums[name], flat(terms, 2), at_state[:, some])
+        together[:, some] = norm(torch.stack([sizes[:, some] for sizes in norms.values()], -1))
 
     def log10(sizes: Tensor) -> Tensor:
         return by_lag(sizes, ages, flow.lost).log10() + flow.log10["state"]
@@ -116,26 +113,39 @@ def of_flow(
     return WeightFlow(
         {name: log10(sizes) for name, sizes in norms.items()},
         log10(together),
-        {name: norm(total).log10() + scale for name, total in sums.items()},
+        {name: norm(total.values).log10() + total.log10 for name, total in sums.items()},
         flow.log10_error,
         flow.lost,
     )
 
 
-def _add_days(sums: State, scale: Tensor, added: State, log10: Tensor, sizes: Tensor) -> Tensor:
-    """Add some days' terms to the sums (n, numbers), which are over 10**scale (n,).
+class Scaled(NamedTuple):
+    """A weight's sum over days, relative to its own largest term: of any size beside others'."""
 
-    The terms `added` (n, t, ...) have norms `sizes` (n, t), and 10**log10 with the gradient's. The
-    sums are relative to the largest term so far, so that none overflows, and none vanishes in which
-    a day of little flow adds most. Returns the new scale, nan for good once a term is nan.
+    values: Tensor  # (B, numbers)
+    log10: Tensor  # (B,) the sum is the values times 10**log10
+
+    @classmethod
+    def zeros(cls, companies: int, numbers: int) -> "Scaled":
+        """Return the sum of no days."""
+        values = torch.zeros(companies, numbers, dtype=torch.float64)
+        return cls(values, torch.full((companies,), -math.inf, dtype=torch.float64))
+
+
+def _add_days(total: Scaled, terms: Tensor, log10: Tensor) -> Scaled:
+    """Add days' terms (B, t, numbers), each times 10**log10 (B, t), to a weight's sum.
+
+    The scale becomes the largest term so far, so that the sum does not overflow, and a day of
+    little flow that adds most does not vanish. It is nan for good once a term is nan.
     """
-    largest = torch.maximum(scale, log10.amax(1))
+    sizes = norm(terms)
+    log10 = torch.where(sizes == 0, -math.inf, log10 + sizes.log10())
+    largest = torch.maximum(total.log10, log10.amax(1))
     unit = largest.where(largest != -math.inf, 0)
-    kept, share = 10 ** (scale - unit), 10 ** (log10 - unit[:, None]) / sizes.where(sizes != 0, 1)
-    for name, terms in added.items():
-        total = (share[:, None] @ flat(terms, 2)).squeeze(1)
-        sums[name] = total + kept[:, None] * sums[name] if name in sums else total
-    return largest
+    kept, share = 10 ** (total.log10 - unit), 10 ** (log10 - unit[:, None])
+    directions = terms / sizes.where(sizes != 0, 1)[..., None]
+    values = (share[:, None] @ directions).squeeze(1) + kept[:, None] * total.values
+    return Scaled(values, largest)
 
 
 class _Day(nn.Module):
