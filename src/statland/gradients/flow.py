@@ -126,7 +126,8 @@ def _to_states(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) 
         found = torch.autograd.grad(prediction, list(last.values()), u, materialize_grads=True)
     seeds = {name: seed[order] for name, seed in zip(last, found, strict=True)}
     days, directions = backward(model, run, seeds)
-    lost = run.lost[back]
+    nan_readout = [seed.flatten(1).isnan().any(1) for seed in found]
+    lost = torch.stack([run.lost[back], *nan_readout]).any(0)
     log10 = {name: by_lag(values[:, back].T, ages, lost) for name, values in days.items()}
     states, directions = (
         {name: values[:, back] for name, values in state.items()}

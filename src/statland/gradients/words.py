@@ -20,10 +20,11 @@ def verdict(gradient: Mapping[str, Any], span: int | None, trained: bool = False
         return f"is not known: the prediction is nan for all {gradient['lost_companies']} companies"
     if gradient["reach_days"] is None:
         return "vanishes: it is exactly 0 on every day"
-    days = _days(gradient["reach_days"] + 1)
-    said = [f"{gradient['verdict']}: 99% of it comes from the last {days}{_slope(gradient)}"]
+    last = "day" if gradient["reach_days"] == 0 else f"{gradient['reach_days'] + 1} days"
+    said = [f"{gradient['verdict']}: 99% of it comes from the last {last}{_slope(gradient)}"]
     if span is not None:
-        said.append(f"the answer, {_days(span)} back, gets {share_in_words(gradient)}")
+        back = "1 day" if span == 1 else f"{span} days"
+        said.append(f"the answer, {back} back, gets {share_in_words(gradient)}")
     importance = gradient["answer_importance"]
     if trained and importance is not None:
         used = importance >= USED
@@ -50,7 +51,3 @@ def _slope(gradient: Mapping[str, Any]) -> str:
     if theory is None or math.isnan(decay):
         return ""
     return f" ({decay:+.4g} decades a day, by theory {theory:+.4g})"
-
-
-def _days(count: int) -> str:
-    return "day" if count == 1 else f"{count} days"
