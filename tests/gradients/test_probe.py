@@ -5,11 +5,18 @@ import math
 import pytest
 import torch
 from conftest import built
+from torch import Tensor
 
 from statland.batch import Batch
-from statland.gradients.probe import largest_lyapunov_exponents, measure, probe_batch
+from statland.gradients.probe import (
+    largest_lyapunov_exponents,
+    measure,
+    measure_in_full,
+    probe_batch,
+)
 from statland.gradients.spectrum import lyapunov_spectrum
 from statland.gradients.words import verdict
+from statland.models.base import SequenceModel
 
 
 def test_the_probe_batch_is_of_the_oldest_quarter() -> None:
@@ -41,6 +48,42 @@ def test_the_error_is_that_of_each_company_s_own_loss() -> None:
     expected = errors.log10().quantile(0.5).item()
     assert measured.scalars["profile_summary/log10_error"] == pytest.approx(expected, abs=1e-4)
     assert measured.scalars["profile_summary/lost_companies"] == 0
+
+
+def readout(weight: float) -> tuple[SequenceModel, Batch, Tensor]:
+    """A model whose readout has this weight, with the probe batch of recall."""
+    market, model, _ = built("data=recall", "data.max_days=9", "model.hidden_size=1")
+    with torch.no_grad():
+        model.output.weight.fill_(weight)
+    batch = probe_batch(market.validation())
+    answer = market.answer(batch)
+    assert answer is not None
+    return model, batch, answer
+
+
+def test_a_flow_of_exactly_0_vanishes_and_a_prediction_of_nan_is_lost() -> None:
+    nothing = measure(*readout(0.0))
+    assert (nothing.gradient["verdict"], nothing.gradient["reach_days"]) == ("vanishes", None)
+    assert (nothing.gradient["answer_share"], nothing.gradient["answer_zero"]) == (None, True)
+    assert nothing.gradient["answer_importance"] == 0
+    assert nothing.scalars["gradient/answer_share"] == -math.inf
+    lost = measure(*readout(math.nan))
+    assert (lost.gradient["verdict"], lost.gradient["lost_companies"]) == (None, 16)
+    assert (lost.gradient["answer_share"], lost.gradient["answer_zero"]) == (None, False)
+    assert lost.scalars["gradient/answer_share"] is None
+
+
+def test_without_an_answer_nothing_is_said_of_it() -> None:
+    model, batch, answer = readout(1.0)
+    full = measure_in_full(model, batch, answer, measure(model, batch, answer))
+    assert math.isfinite(full.gradient["answer_share_of_weights"])
+    assert list(full.gradient["importance"]) == [0, 1, 2, 5]
+    assert full.gradient["importance"][0] == 0  # the last day is the same for all
+    assert full.scalars["profile_importance/1"] == full.gradient["importance"][1] > 0
+    unknown = measure(model, batch)
+    assert unknown.gradient["answer_share"] is unknown.gradient["answer_importance"] is None
+    assert unknown.gradient["verdict"] == full.gradient["verdict"]
+    assert "answer_share_of_weights" not in measure_in_full(model, batch, None, unknown).gradient
 
 
 def test_an_error_of_exactly_0_is_known() -> None:

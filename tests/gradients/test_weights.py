@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from statland.batch import Batch
 from statland.gradients import Flow, Recurrence, WeightFlow, gradient_flow, weight_flow
 from statland.gradients.flow import frozen
-from statland.gradients.probe import measure, measure_in_full
+from statland.gradients.probe import WEIGHTS, measure, measure_in_full
 from statland.gradients.weights import contributions, weights_of_cell
 from statland.models.base import RecurrentModel, SequenceModel, State
 from statland.models.init import default
@@ -339,7 +339,7 @@ def test_a_cell_that_vmap_cannot_take_has_no_contributions() -> None:
         flow = gradient_flow(kind(0.9), batch.x, batch.lengths)
         assert flow.log10["state"][0].isfinite().all()
         found = measure_in_full(kind(0.9), batch, None, measure(kind(0.9), batch))
-        assert ("weights" in found.profiles) == is_known
+        assert (WEIGHTS in found.profiles) == ("log10_dp_dw" in found.gradient) == is_known
 
 
 def test_watching_changes_nothing(model: SequenceModel) -> None:

@@ -1,4 +1,4 @@
-"""The word on a gradient, on recurrences of known gain, and the line of numbers behind it."""
+"""The word on a gradient, on recurrences of known gain, and the sentence behind it."""
 
 import math
 
@@ -7,99 +7,57 @@ import torch
 from conftest import built
 
 from statland.gradients.probe import measure, probe_batch
-from statland.gradients.words import verdict, word
-
-# |weight| ** 49 over a hundredth and a hundred: 0.9103 and 1.0985 are the borders at 50 days.
-BORDER = 10 ** (2 / 49)
+from statland.gradients.words import verdict
 
 
-@pytest.mark.parametrize(
-    ("weight", "expected"),
-    [
-        (0.5, "vanishes"),
-        (1 / BORDER - 1e-4, "vanishes"),
-        (1 / BORDER + 1e-4, "holds"),
-        (1.0, "holds"),
-        (-1.0, "holds"),
-        (BORDER - 1e-4, "holds"),
-        (BORDER + 1e-4, "explodes"),
-        (2.0, "explodes"),
-    ],
-)
-def test_the_word_on_a_recurrence_of_known_gain(weight: float, expected: str) -> None:
+@pytest.mark.parametrize("weight", [0.5, 0.89, 0.9, 1.0, -1.0, 1.11, 1.12, 2.0])
+def test_the_word_on_a_recurrence_of_known_gain(weight: float) -> None:
+    """Of w^49 + ... + 1 the first day has w^49 and the last 1: a hundredth of an even share."""
     scalar = ("model/init=constant", "model.hidden_size=1", "model.nonlinearity=identity")
-    ages = ("data.min_days=50", "data.max_days=50", "dtype=float64")
+    ages = ("data=recall", "data.min_days=50", "data.max_days=50", "dtype=float64")
     market, model, _ = built(*scalar, *ages, f"model.init.recurrent_weight={weight}")
     batches = [batch.to(torch.device("cpu"), torch.float64) for batch in market.validation()]
-    gradient = measure(model, probe_batch(batches)).gradient
-    assert gradient["first_to_last"] == pytest.approx(49 * math.log10(abs(weight)), abs=1e-6)
+    batch = probe_batch(batches)
+    gradient = measure(model, batch, market.answer(batch)).gradient
+    flow = [abs(weight) ** lag for lag in range(50)]
+    first, last = (50 * flow[lag] / sum(flow) for lag in (49, 0))
+    expected = "vanishes" if first < 0.01 else "explodes" if last < 0.01 else "holds"
     assert gradient["verdict"] == expected
     assert verdict(gradient, 49).startswith(f"{expected}: ")
+    share = flow[49] / math.sqrt(sum(f**2 for f in flow)) * math.sqrt(50)
+    assert gradient["answer_share"] == pytest.approx(math.log10(share), abs=1e-6)
+    assert gradient["first_to_last"] == pytest.approx(49 * math.log10(abs(weight)), abs=1e-6)
 
 
-def test_the_borders_and_what_is_not_known() -> None:
-    assert [word(x) for x in (-2.0, -1.999, 1.999, 2.0)] == [
-        "vanishes",
-        "holds",
-        "holds",
-        "explodes",
-    ]
-    assert word(-math.inf) == "vanishes"
-    assert word(math.inf) == "explodes"
-    assert word(math.nan) is None
-
-
-def said(
-    reach: int | None,
-    bounded: bool,
-    change: float,
-    span: int | None,
-    **other: object,
-) -> str:
-    gradient = {
-        "verdict": word(change),
-        "first_to_last": change,
-        "reach_days": reach,
-        "reach_is_bounded": bounded,
-        "longest_lag": 49,
-        "decay_per_day": change / 49,
-        "theory_decay_per_day": None,
-        "lost_companies": 0,
-    }
-    return verdict(gradient | other, span)
+def said(span: int | None = 99, trained: bool = False, **other: object) -> str:
+    gradient = {"verdict": "vanishes", "answer_share": -21.4, "answer_zero": False}
+    gradient |= {"answer_importance": 0.98, "reach_days": 8, "decay_per_day": -0.2}
+    gradient |= {"longest_lag": 99, "theory_decay_per_day": None, "lost_companies": 0}
+    return verdict(gradient | other, span, trained)
 
 
 def test_the_line() -> None:
-    assert said(11, True, -9.8, 49) == (
-        "vanishes: 1% of it reaches 11 days back; the answer lies 49 days back, out of reach "
-        "(-0.2 decades a day)"
+    reach = "vanishes: 99% of it comes from the last 9 days"
+    answer = f"{reach}; the answer, 99 days back, gets 10^-21 of an even share"
+    assert said() == answer
+    assert said(trained=True) == (
+        f"{answer}; the model uses the answer: 0.98 of what it predicts depends on it"
     )
-    assert "1% of it reaches 1 day back; the answer lies 1 day back, within reach" in said(
-        1, True, -9.8, 1
-    )
-    assert said(49, False, 8.6, 49).startswith(
-        "explodes: 10^8.6 times as large on day 1 as on day 50; the answer lies 49 days back, "
-        "within reach (+0.1755"
-    )
-    assert "at least 1% of it reaches all 49 days back" in said(49, False, -0.5, 49)
-    assert "where the answer lies is not known" in said(3, True, -9.8, None)
-    assert said(6, True, -9.8, 49, theory_decay_per_day=-0.3).endswith("a day, by theory -0.3)")
-    assert said(0, True, -9.8, 49, decay_per_day=math.nan).endswith("out of reach")
-    assert said(None, True, math.nan, 49) == "vanishes: it is exactly 0 on every day"
-    assert said(None, True, math.nan, 49, lost_companies=16) == (
-        "not known: the state of all 16 companies is nan"
-    )
-    assert "one day long" in said(0, False, 0.0, 49, longest_lag=0)
+    unused = said(trained=True, answer_importance=0.01)
+    assert unused == f"{answer}; the model does not use the answer: 0.01"
+    assert said(trained=True, answer_importance=None) == answer
+    assert said(None, trained=True, answer_importance=None) == reach
+    assert "gets nothing of it" in said(answer_share=None, answer_zero=True)
+    assert "gets an unknown share of it" in said(answer_share=None)
+    assert "the answer, 1 day back, gets 0.5 of an even share" in said(1, answer_share=-0.301)
+    assert said(answer_share=0.5).endswith("gets 3.2 times an even share")
+    assert "comes from the last day;" in said(reach_days=0)
+    assert said(None, theory_decay_per_day=-0.3) == f"{reach} (-0.2 decades a day, by theory -0.3)"
+    assert said(None, theory_decay_per_day=-0.3, decay_per_day=math.nan) == reach
 
 
-def test_the_numbers_are_those_of_the_flow() -> None:
-    market, model, _ = built("data=recall", "data.min_days=20", "data.max_days=20")
-    measured = measure(model, probe_batch(market.validation()))
-    state = measured.profiles["state"].median
-    within = (state >= state[0] - 2).nonzero().max().item()
-    assert measured.gradient["reach_days"] == within
-    assert measured.gradient["longest_lag"] == len(state) - 1 == 19
-    inputs = measured.profiles["x"].median
-    reach = (inputs >= inputs[0] - 2 - 1e-9).nonzero().max().item()
-    assert measured.gradient["reach_inputs_days"] == reach
-    assert torch.isfinite(state).all()
+def test_what_is_not_known_says_why() -> None:
+    assert said(longest_lag=0) == "is not known: the histories are one day long"
+    lost = said(verdict=None, reach_days=None, lost_companies=16)
+    assert lost == "is not known: the prediction is nan for all 16 companies"
+    assert said(reach_days=None) == "vanishes: it is exactly 0 on every day"

@@ -20,14 +20,16 @@ def verdict(gradient: Mapping[str, Any], span: int | None, trained: bool = False
         return f"is not known: the prediction is nan for all {gradient['lost_companies']} companies"
     if gradient["reach_days"] is None:
         return "vanishes: it is exactly 0 on every day"
-    size = f"99% of it comes from the last {_days(gradient['reach_days'] + 1)}"
+    last = "day" if gradient["reach_days"] == 0 else f"{gradient['reach_days'] + 1} days"
+    size = f"99% of it comes from the last {last}"
     if gradient["verdict"] == "explodes":
-        change, last = gradient["first_to_last"], gradient["longest_lag"] + 1
-        size = f"10^{change:.3g} times as large on day 1 as on day {last}"
+        change, days = gradient["first_to_last"], gradient["longest_lag"] + 1
+        size = f"10^{change:.3g} times as large on day 1 as on day {days}"
         size = size if math.isfinite(change) else "none of it comes from the last day"
     said = [f"{gradient['verdict']}: {size}{_slope(gradient)}"]
     if span is not None:
-        said.append(f"the answer, {_days(span)} back, gets {share_in_words(gradient)}")
+        back = "1 day" if span == 1 else f"{span} days"
+        said.append(f"the answer, {back} back, gets {share_in_words(gradient)}")
     importance = gradient["answer_importance"]
     if trained and importance is not None:
         used = importance >= USED
@@ -54,7 +56,3 @@ def _slope(gradient: Mapping[str, Any]) -> str:
     if theory is None or math.isnan(decay):
         return ""
     return f" ({decay:+.4g} decades a day, by theory {theory:+.4g})"
-
-
-def _days(count: int) -> str:
-    return "day" if count == 1 else f"{count} days"
