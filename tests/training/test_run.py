@@ -80,7 +80,7 @@ def check_flow(folder: Path, model: SequenceModel, by_tag: dict[str, pd.Series])
     """What the probes of a run of 4 steps leave behind, with a state and without one."""
     has_state = isinstance(model, RecurrentModel)
     flow = pd.read_csv(folder / "gradient_flow.csv")
-    leading = flow[flow.quantity == ("state" if has_state else "x")]
+    leading = flow[flow.quantity == "x"]
     median = leading.set_index(["step", "lag"]).log10_median
     parts = set(model.initial_state(1)) if has_state else set()
     parts = parts if len(parts) > 1 else set()
