@@ -39,6 +39,11 @@ PAIRS = [
 
 def composed(*overrides: str) -> dict[str, Any]:
     """The config of train.py with these overrides, resolved."""
+    return copy.deepcopy(_composed(overrides))
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return plain(compose("train", list(overrides)))
 
@@ -136,14 +141,6 @@ def extends(extended: Path, whole: Path) -> None:
     assert flow[0] == flow[1]
     ours, theirs = curves_of(extended), curves_of(whole)
     assert all(ours[tag].items() >= curve.items() for tag, curve in theirs.items())
-
-
-def goes_on(folder: Path, *settings: str) -> None:
-    """A run of 8 steps that is extended to 14 equals one of 14, bit for bit."""
-    ran(folder / "whole", *settings, "steps=14")
-    ran(folder / "halves", *settings, "steps=8")
-    ran(folder / "halves", *settings, "steps=14", resume=True)
-    extends(folder / "halves", folder / "whole")
 
 
 @pytest.fixture(params=FAMILIES)

@@ -23,6 +23,8 @@ import matplotlib.figure  # noqa: F401
 import torch._dynamo  # noqa: F401
 from conftest import ROOT
 
+import statland.command.job  # noqa: F401
+
 
 class Script:
     """A script that runs in a fork, with those parts of subprocess.Popen that the tests need.
@@ -56,6 +58,12 @@ class Script:
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
+
+    def wait_for(self, path: Path, words: str) -> None:
+        """Wait until a file that it writes has these words."""
+        while not (path.exists() and words in path.read_text()):
+            assert self.poll() is None, self.communicate()
+            time.sleep(0.002)
 
     def communicate(self, timeout: float = 120) -> tuple[str, str]:
         """Wait for its end; what it printed."""

@@ -30,15 +30,12 @@ OF_HYDRA = {
     "stesp=5": "stesp is no setting; allowed: model, data, optimizer, seed, steps,",
     "data.max_dys=5": "allowed: data.min_days, data.max_days, data.batch_size, data.shock, "
     "data.noise; did you mean data.max_days?",
-    "model.hiden_size=3": "did you mean model.hidden_size?",
     "model.init.gian=3 model/init=orthogonal": "did you mean model.init.gain?",
-    "~data.nois": "'data.nois' does not exist",
     # settings that another choice does not have
     "model=lstm model.nonlinearity=relu": "model.nonlinearity is no setting; allowed: model.init, "
     "model.hidden_size, model.num_layers",
     # what is no choice, or sets nothing, or cannot be read
     "model=null": "must be a string or a list",
-    "+model=lstm": "override model: lstm",
     "steps": "missing EQUAL",
     "data.max_days=[5": "'[5'",
     "+seed=3": "An item is already at 'seed'",
@@ -50,22 +47,17 @@ OF_OURS = {
     "steps=1e3": "steps is 1000.0; allowed: a whole number from 0",
     "clip_norm=1" + "0" * 400: "allowed: a finite number above 0",
     "clip_norm=nan": "clip_norm is nan",
-    "validate_every=null": "validate_every is None",
     "dtype=half": "dtype is 'half'; allowed: float32, float64",
     "data.max_days=3": "data.max_days 3 is shorter than data.min_days 5",
-    "+data.seed=3": "data.seed is no setting of",
     "model._target_=statland.models.rnn.Rnn": "statland.models.rnn.Rnn, which statland.models does",
     "+optimizer.foreach=true": "optimizer: `fused` and `foreach`",
     "device=cudaa": "allowed: auto, cpu, cuda, mps; did you mean cuda?",
-    "runs_dir=null": "runs_dir is None; allowed: a text",
     "runs_dir=${nowhere}": "Interpolation key 'nowhere' not found",
     "folder=''": "folder is ''; allowed: a text or null",
     "+stesp=5": "stesp is no setting; allowed: checkpoint_every",
     "~model": "model is missing",
-    "for_model=5": "for_model is 5; allowed: {...}",
     "++for_model.rnn_cell=5": "for_model.rnn_cell is 5; allowed: {...}",
     "++published.lstm=[5]": "published is {'lstm': [5]}; allowed: {WHAT: WHAT A PAPER PRINTED}",
-    "trust=os": "trust is 'os'; allowed: [",
     "trust=[a.b]": "trust is ['a.b']; allowed: [names of Python packages]",
     "+model.hiden_size=5": "model.hiden_size is no setting of RNNCell",
     "model.hidden_size=0": "model.hidden_size is 0; allowed: a whole number from 1",
@@ -74,6 +66,9 @@ OF_OURS = {
     "which model LSTM does not have; allowed: default, chrono, forget_bias, orthogonal",
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
     "+optimizer.betas=[0.9,2]": "optimizer: Invalid beta parameter at index 1: 2",
+    "+model._partial_=true": "model._partial_ is no setting",
+    "model._target_=statland.models.base.unroll": "which is no SequenceModel",
+    "trust=[nowhere] model._target_=nowhere.M": "No module named 'nowhere'",
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
 }
 

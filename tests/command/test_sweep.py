@@ -62,14 +62,6 @@ def runs_by_settings(folder: Path) -> dict[str, Path]:
     }
 
 
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str] | Script) -> None:
-    """Wait until a run has recorded a step."""
-    metrics = folder / "metrics.csv"
-    while not (metrics.exists() and f"\n{step}," in metrics.read_text()):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-
-
 def test_runs_are_named_for_their_model_and_their_overrides() -> None:
     """Sorted by key; the settings of the machine are left out."""
     overrides = ["steps=500", "seed=1", "data=recall", "model=lstm", "data.max_days=50"]
@@ -174,7 +166,7 @@ def test_a_signal_stops_a_sweep_and_the_same_command_resumes_it(tmp_path: Path) 
     jobs = [run_name("rnn_cell", [*SHORT, f"seed={seed}"]) for seed in range(3)]
     stopped = tmp_path / "runs/s"
     with started(tmp_path, *arguments) as process:
-        wait_for_step(stopped / jobs[1], 50, process)
+        process.wait_for(stopped / jobs[1] / "metrics.csv", "\n50,")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130
@@ -196,7 +188,7 @@ def test_two_equal_sweeps_at_once_share_the_jobs(tmp_path: Path) -> None:
     jobs = [run_name("rnn_cell", [*SHORT, f"seed={seed}"]) for seed in (0, 1)]
     folder = tmp_path / "runs/s"
     with started(tmp_path, *arguments, prepare=os.setsid) as first:
-        wait_for_step(folder / jobs[0], 50, first)
+        first.wait_for(folder / jobs[0] / "metrics.csv", "\n50,")
         os.killpg(first.pid, signal.SIGSTOP)
         second = sweep(tmp_path, *arguments)
         os.killpg(first.pid, signal.SIGCONT)
@@ -252,10 +244,12 @@ def test_a_signal_stops_the_workers_of_joblib(
     arguments = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1,2", *settings)
     names = [run_name("rnn_cell", [*settings, f"seed={seed}"]) for seed in (0, 1)]
     jobs = [tmp_path / "runs/s" / name for name in names]
-    full = command(*arguments, "checkpoint_every=100000000")
+    full = command(*arguments, "checkpoint_every=100")
     with subprocess.Popen(full, cwd=tmp_path, start_new_session=True, **PIPES) as process:
         for job in jobs:
-            wait_for_step(job, 200, process)
+            while not (job / "checkpoint.pt").exists():
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.01)
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:

@@ -97,7 +97,6 @@ REFUSED = {
     "model=convolution experiment=sly": "trust is ['my_package'] in a config file",
     "-m model=diagonal seed=0,1": "no job of the sweep can begin: model._target_ is my_package",
     "model=sly": "model._target_ is my_package.diagonal.Diagonal; allowed: ",
-    "-m model=convolution seed=0,1 experiment=sly": "trust is ['my_package'] in a config file",
     "-m model=convolution experiment=sweeping": "trust is set by a preset; allowed: on the",
 }
 

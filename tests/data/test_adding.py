@@ -120,17 +120,7 @@ def test_hochreiters_places_are_drawn_one_after_the_other() -> None:
             assert abs(counts[early, late] - expected) <= 5.5 * expected**0.5, (early, late)
 
 
-def test_hochreiters_constant_has_the_error_of_its_variance() -> None:
-    """X1 is 0 once in 10, X2 where the other nine chose day 1; a uniform value has variance 1/3."""
-    y = companies(adding(*OF_1997, "data.batch_size=1000"), 60).y.double()
-    expected = (0.9 + (1 - 0.9 / 49)) / 3 / 16
-    squares = (y - 0.5).square()
-    deviation = squares.std().item() / len(y) ** 0.5
-    assert squares.mean().item() == pytest.approx(expected, abs=5 * deviation)
-    assert deviation < 0.0003
-
-
-@pytest.mark.parametrize("days", [4, 5, 12, 20, 23])
+@pytest.mark.parametrize("days", [4, 5, 23])
 def test_hochreiters_values_stand_in_the_first_half_of_short_histories_too(days: int) -> None:
     ages = (f"data.min_days={days}", f"data.max_days={days}")
     x, _, _ = companies(adding("data.convention=hochreiter", *ages), 100)
@@ -162,8 +152,6 @@ def test_a_sequence_is_right_below_0_04() -> None:
             "data.min_days=3 data.convention=hochreiter",
             "data.min_days is 3; allowed: at least 4 where data.convention is hochreiter",
         ),
-        ("data.min_days=1", "data.min_days is 1; allowed: at least 2"),
-        ("data.max_days=4", "data.max_days 4 is shorter than data.min_days 5"),
         ("data.max_days=long data.min_days=null", "data.max_days is 'long'; allowed: a whole"),
     ],
 )

@@ -30,7 +30,10 @@ def test_batches_are_a_pure_function_of_seed_and_step(market_name: str) -> None:
     for step, batch in zip(steps, first, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(batch, again[step], strict=True))
     assert first[0].x.shape != first[1].x.shape or not torch.equal(first[0].x, first[1].x)
-    reseeded = market(market_name, "seed=1").train_batch(0)
+    reseeded = market(market_name, "seed=1")
+    for a, b in zip(one.validation(), reseeded.validation(), strict=True):  # always the same
+        assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
+    reseeded = reseeded.train_batch(0)
     assert reseeded.x.shape != first[0].x.shape or not torch.equal(reseeded.x, first[0].x)
 
 
@@ -43,14 +46,6 @@ def test_validation_ages_are_evenly_spread(market_name: str) -> None:
         ages = torch.cat([batch.lengths for batch in one.validation()]).double()
         assert (ages.min(), ages.max()) == (youngest, oldest)
         assert ages.mean() == pytest.approx((youngest + oldest) / 2, abs=0.01)
-
-
-def test_validation_is_always_the_same(market_name: str) -> None:
-    one, other = market(market_name), market(market_name, "seed=1")
-    one.train_batch(3)
-    for batches in (one.validation(), other.validation()):
-        for a, b in zip(one.validation(), batches, strict=True):
-            assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
 
 
 def test_batches_keep_the_contract(market_name: str) -> None:
@@ -70,9 +65,8 @@ def test_batches_keep_the_contract(market_name: str) -> None:
     assert ages == set(range(5, 13))
 
 
-@pytest.mark.parametrize("days", [50, 200])
-def test_companies_of_like_age_share_a_batch(market_name: str, days: int) -> None:
-    it = market(market_name, f"data.max_days={days}")
+def test_companies_of_like_age_share_a_batch(market_name: str) -> None:
+    it = market(market_name, "data.max_days=200")
     padded = [
         1 - lengths.sum().item() / x[..., 0].numel()
         for x, lengths, _ in (it.train_batch(step) for step in range(400))
@@ -179,7 +173,7 @@ def test_on_garch_no_forecast_beats_zero() -> None:
         assert errors.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("rho", [-0.5, 0.0, 0.9])
+@pytest.mark.parametrize("rho", [-0.5, 0.9])
 def test_ar1_has_its_covariance_on_every_day_and_its_best_forecast(rho: float) -> None:
     it = market("ar1", f"data.rho={rho}", "data.min_days=20", "data.max_days=20")
     batches = [it.train_batch(step) for step in range(300)]

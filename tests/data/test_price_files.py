@@ -38,19 +38,15 @@ PLAIN = "Date,Close\n" + "".join(f"{date},{close}\n" for date, close in ROWS)
 
 GOOD = {
     "plain": PLAIN,
-    "capitals": PLAIN.replace("Date,Close", "DATE,CLOSE"),
-    "newest first": "Date,Close\n" + "".join(f"{d},{c}\n" for d, c in NEWEST),
     "Yahoo": "Date,Open,High,Low,Close,Adj Close,Volume\n"
     + "".join(f"{d},1,1,1,99,{c},1000\n" for d, c in ROWS),
-    "Stooq": "Date,Open,High,Low,Close,Volume\n"
-    + "".join(f"{d},1,1,1,{c},1000\n" for d, c in ROWS),
     "Stooq bulk": "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
     + "".join(f"one,D,{d.replace('-', '')},000000,1,1,1,{c},1000,0\n" for d, c in ROWS),
-    "yfinance history": "Date,Open,High,Low,Close,Volume,Dividends,Stock Splits\n"
+    "yfinance history": "Datetime,Open,High,Low,Close,Volume,Dividends,Stock Splits\n"
     + "".join(f"{d} 00:00:00-05:00,1,1,1,{c},1000,0.0,0.0\n" for d, c in ROWS),
-    "time of day": "Date,Close\n" + "".join(f"{d}T16:00:00Z,{c}\n" for d, c in ROWS),
     "yfinance download": "Price,Close,High,Low,Open,Volume\nTicker,one,one,one,one,one\nDate,,,,,\n"
     + "".join(f"{d},{c},1,1,1,1000\n" for d, c in ROWS),
+    "time of day": "Date,Close\n" + "".join(f"{d}T16:00:00Z,{c}\n" for d, c in ROWS),
     "byte-order mark": "\ufeff" + PLAIN,
     "Windows line ends": PLAIN.replace("\n", "\r\n"),
     "quoted": "".join(
@@ -64,28 +60,16 @@ GOOD = {
     ),
     "Google Finance": "Date,Open,High,Low,Close,Volume\n"
     + "".join(f"{written(d, '%d-%b-%y').lstrip('0')},1,1,1,{c},1000\n" for d, c in NEWEST),
-    "Google Sheets": "Date,Close\n"
-    + "".join(f"{written(d, '%m/%d/%Y')} 16:00:00,{c}\n" for d, c in ROWS),
-    "month, day, year": "Date,Close\n"
-    + "".join(f"{written(d, '%b %d %Y')},{c}\n" for d, c in ROWS),
     "NSE": "Symbol,Series,Date,Prev Close,Open Price,Close Price\n"
-    + "".join(f'one,EQ,{written(d, "%d-%b-%Y")},1,1,"{c:,}"\n' for d, c in NEWEST),
-    "NSE daily report": "SYMBOL,SERIES,OPEN,HIGH,LOW,CLOSE,LAST,PREVCLOSE,TIMESTAMP\n"
-    + "".join(f"one,EQ,1,1,1,{c},1,1,{written(d, '%d-%b-%Y').upper()}\n" for d, c in ROWS),
+    + "".join(f'one,EQ,{written(d, "%d-%b-%Y").upper()},1,1,"{c:,}"\n' for d, c in NEWEST),
     "full month names": "Date,Close\n"
     + "".join(f'"{written(d, "%B %d, %Y")}",{c}\n' for d, c in ROWS),
     "day first": "Date,Close\n" + "".join(f"{written(d, '%d/%m/%Y')},{c}\n" for d, c in ROWS),
-    "day first with dots": "Date,Close\n"
-    + "".join(f"{written(d, '%d.%m.%Y')},{c}\n" for d, c in ROWS),
     "year first with slashes": PLAIN.replace("-", "/"),
-    "Datetime": "Datetime,Close\n" + "".join(f"{d} 00:00:00-05:00,{c}\n" for d, c in ROWS),
-    "timestamp": "timestamp,open,high,low,close,volume\n"
-    + "".join(f"{d},1,1,1,{c},1000\n" for d, c in NEWEST),
     "Unix seconds": "timestamp,close\n"
     + "".join(f"{unix_seconds(d) + 52200},{c}\n" for d, c in ROWS),
     "blank first column": "".join(f",{line}\n" for line in PLAIN.splitlines()),
     "trailing blank lines": PLAIN + "\n\n,\n",
-    "no last line end": PLAIN.rstrip("\n"),
     "spaces": PLAIN.replace(",", " , "),
 }
 
@@ -94,27 +78,24 @@ START = "Date,Close\n2020-01-02,1\n"
 # A file, and the place that the message names; "" where it names the file alone.
 BAD = {
     "not text": (b"\x89PNG\r\n\x1a\n\xff\xfe", ": cannot be read"),
-    "NUL bytes": (b"Date,Close\n2020-01-02,\x0010\n", "row 2, column Close"),
     "UTF-16": (PLAIN.encode("utf-16"), ": cannot be read"),
     "empty": ("", "row 1: no column date"),
-    "commas alone": (",,,\n,,,\n", "row 1: no column date"),
     "header alone": ("Date,Close\n", "no prices below the header"),
-    "no date column": ("Day,Close\n2020-01-02,1\n", "row 1: no column date"),
     "no close column": ("Date,Value\n2020-01-02,1\n", "row 1: no column adj close"),
+    "now": ("Date,Close\nnow,1\n", "row 2, column Date: 'now'"),
+    "a month in digits": ("Date,Close\n20200102,1\n202001,1\n", "row 3, column Date: '202001'"),
+    "no date column": ("Day,Close\n2020-01-02,1\n", "row 1: no column date"),
     "two close columns": ("Date,Close,Close\n2020-01-02,1,1\n", "row 1: column close comes twice"),
     "semicolons": ("Date;Close\n2020-01-02;1\n", "its columns are Date;Close"),
     "an unquoted thousand": (START + "2020-01-03,1,200\n", "row 3: not a CSV table: 3 cells"),
-    "below a line break": ('Date,Close\n2020-01-02,"1\n"\n2020-01-03,1,2\n', "row 4: not a CSV"),
     "an open quote": (START + '\n2020-01-03,"1\n2020-01-06,1\n', "row 4: not a CSV table"),
     "a price below line breaks": (
         'Name,Date,Close\n"A\nB",2020-01-02,1\n"A\r\nB",2020-01-03,1\n\nA,2020-01-06,x\n',
         "row 7, column Close: 'x'",
     ),
-    "a header with a line break": ('"Na\nme",Date,Close\nA,2020-01-02,x\n', "row 3, column Close"),
     "a date in words": (START + "yesterday,1\n", "row 3, column Date: 'yesterday'"),
     "no such day": ("Date,Close\n2020-02-30,1\n", "row 2, column Date: '2020-02-30'"),
     "words after the date": ("Date,Close\n2020-01-02 noon,1\n", "row 2, column Date: '2020"),
-    "an hour alone": ("Date,Close\n2020-01-02 16,1\n", "row 2, column Date: '2020-01-02 16'"),
     "empty date": ("Date,Close\n,1\n", "row 2, column Date: ''"),
     "duplicate date": (START + "\n2020-01-02,2\n", "row 4, column Date: '2020-01-02' comes twice"),
     "either order of month and day": (
@@ -123,17 +104,12 @@ BAD = {
         "data.date_format=%m/%d/%Y or data.date_format=%d/%m/%Y",
     ),
     "both orders": ("Date,Close\n13/01/2020,1\n01/14/2020,1\n", "row 3, column Date: '01/14"),
-    "an unknown layout": ("Date,Close\n1/2/20,1\n", "row 2, column Date: '1/2/20' is no date"),
-    "now": ("Date,Close\nnow,1\n", "row 2, column Date: 'now'"),
-    "a month in digits": ("Date,Close\n20200102,1\n202001,1\n", "row 3, column Date: '202001'"),
     "a digit too many": ("Date,Close\n20200102,1\n202001033,1\n", "row 3, column Date: '2020"),
     "two layouts": ("Date,Close\n20200102,1\nJan 3 2020,1\n", "row 3, column Date: 'Jan 3 2020'"),
     "zero": (START + "2020-01-03,0\n", "row 3, column Close: '0' is not above 0"),
-    "zero dollars": ("Date,Close/Last\n2020-01-02,$0.00\n", "row 2, column Close/Last: '$0.00'"),
-    "negative": ("Date,Adj Close\n2020-01-02,-3\n", "row 2, column Adj Close: '-3' is not above"),
     "empty symbol": ("Symbol,Date,Close\n,2020-01-02,1\n", "row 2, column Symbol: '' is empty"),
 }
-for price in ("none", '"1,5"', "$$1", "nan", "inf", "1e999", "0x10", "1_0", "1" * 40_000):
+for price in ('"1,5"', "$$1", "nan", "1e999", "0x10", "1_0", "1" * 40_000):
     cell = price.strip('"')[:30]
     BAD[f"a price of {cell}"] = (
         f"Date,Close\n2020-01-02,{price}\n",
@@ -225,7 +201,7 @@ def test_gzip(tmp_path: Path) -> None:
             read_folder(tmp_path)
 
 
-@pytest.mark.parametrize("missing", ["null", "", "N/A", "n/a", "-", ".", " null "])
+@pytest.mark.parametrize("missing", ["null", "", "n/a", "."])
 def test_rows_without_a_price_are_left_out_and_counted(missing: str, tmp_path: Path) -> None:
     """Even where the same day comes again with its price."""
     path = tmp_path / "one.csv"
@@ -295,19 +271,6 @@ def test_companies_too_short_are_left_out_and_named(tmp_path: Path) -> None:
         stocks(tmp_path)
 
 
-def test_notes_stay_one_line_each(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(PLAIN)
-    rows = "".join(f'"X\n{i}",2020-01-14,1\n' for i in range(100))
-    (tmp_path / "b.csv").write_text("Symbol,Date,Close\n" + rows)
-    (note,) = stocks(tmp_path).notes
-    assert note.isprintable()
-    assert note.endswith(
-        "left out: 100 ("
-        + ", ".join(f"X {i} 1" for i in sorted(map(str, range(100)))[:10])
-        + " and 90 more)"
-    )
-
-
 def test_fingerprint_is_of_names_and_bytes(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "other"]
     for folder in folders:
@@ -330,7 +293,7 @@ DAYS = st.dates(
 )  # 9 or 10 digits of seconds; %y means 19 or 20
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(DAYS, min_size=1, max_size=8),
     st.sampled_from(
@@ -345,7 +308,7 @@ def test_dates_are_read_as_they_were_written(days: list[date], layout: str) -> N
     assert parse_dates(pd.Series(texts)).dt.date.tolist() == days
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(DAYS | DAYS.map(lambda day: day.replace(day=day.month)), min_size=1, max_size=4),
     st.sampled_from(["%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m.%d.%Y"]),
@@ -378,7 +341,7 @@ CELLS = st.sampled_from(NAMES + DATES + VALUES)
 TABLES = st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=6).map("\n".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode) | TABLES.map(str.encode))
 def test_any_bytes_give_prices_or_one_line(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -416,7 +379,7 @@ def _subnormals_as_they_were() -> Iterator[None]:
 
 @pytest.mark.parametrize("flush", [True, False])
 @pytest.mark.usefixtures("_subnormals_as_they_were")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(CLOSES, CLOSES, st.none() | st.tuples(st.integers(0, 500), st.binary(max_size=3)))
 def test_any_prices_give_finite_batches_or_one_line(
     flush: bool, one: list[str], other: list[str], damage: tuple[int, bytes] | None

@@ -13,18 +13,16 @@ end of the story", NeurIPS 2024. Nothing explodes here, and yet as l goes to 1 t
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from conftest import built
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jacrev
 
 from statland.gradients import Recurrence, gradient_flow, weight_flow
 from statland.gradients.weights import contributions
 from statland.models.base import RecurrentModel
 
-MEMORIES, CORRELATIONS = (0.5, 0.9, 0.99), (0.0, 0.5, 0.9)
+CORRELATIONS = (0.0, 0.5, 0.9)
 
 
 class Linear(nn.Module):
@@ -48,46 +46,7 @@ def of_sensitivity(l: float, rho: float) -> float:  # noqa: E741
     return above / ((1 - l**2) ** 3 * (1 - l * rho) ** 2)
 
 
-def covariance(l: float, rho: float) -> np.ndarray:  # noqa: E741
-    """Of (x, h, g) in the long run (3, 3): the fixed point of C = A C A^T + Q, with no sampling."""
-    step = Linear(l)
-
-    def day(z: Tensor) -> Tensor:
-        """(x, h, g) and fresh noise to the next day's; g by differentiating the step."""
-        x, h, g, noise = z
-        x = rho * x + math.sqrt(1 - rho**2) * noise
-
-        def after(weight: Tensor, state: Tensor) -> Tensor:
-            return functional_call(step, {"l": weight}, (x, state))
-
-        by_weight, by_state = grad(after, argnums=(0, 1))(step.l.detach(), h)
-        return torch.stack([x, after(step.l.detach(), h), by_weight + by_state * g])
-
-    jacobian = jacrev(day)(torch.randn(4, dtype=torch.float64)).detach().numpy()
-    A, noise = jacobian[:, :3], jacobian[:, 3]
-    flat = np.linalg.solve(np.eye(9) - np.kron(A, A), np.outer(noise, noise).ravel())
-    return flat.reshape(3, 3)
-
-
-@pytest.mark.parametrize("rho", CORRELATIONS)
-@pytest.mark.parametrize("l", MEMORIES)
-def test_the_closed_forms(l: float, rho: float) -> None:  # noqa: E741
-    of_x, of_h, of_g = covariance(l, rho).diagonal()
-    assert of_x == pytest.approx(1, rel=1e-12)
-    assert of_h == pytest.approx(of_state(l, rho), rel=1e-9)
-    assert of_g == pytest.approx(of_sensitivity(l, rho), rel=1e-9)
-
-
-@pytest.mark.parametrize("rho", CORRELATIONS)
-def test_the_sensitivity_grows_as_the_cube(rho: float) -> None:
-    """Of a memory of 1 / (1 - l) days; by (1 + rho) / (4 (1 - rho)) in the limit."""
-    l = 1 - 1e-4  # noqa: E741
-    limit = (1 + rho) / (1 - rho)
-    assert covariance(l, rho)[1, 1] * (1 - l) == pytest.approx(limit / 2, rel=2e-3)
-    assert covariance(l, rho)[2, 2] * (1 - l) ** 3 == pytest.approx(limit / 4, rel=2e-3)
-
-
-@pytest.mark.parametrize(("l", "days"), [(0.5, 60), (0.9, 330)])
+@pytest.mark.parametrize(("l", "days"), [(0.5, 60), (0.8, 150)])
 def test_the_measured_days_sum_to_the_sensitivity(l: float, days: int) -> None:  # noqa: E741
     """dh/dl is linear in x, so an input of 1 on the first day says how it weighs each day back.
 

@@ -6,12 +6,10 @@ from collections.abc import Callable
 import mpmath
 import pytest
 import torch
-from conftest import built
 from torch import nn
 
 from statland.gradients import Recurrence, gradient_flow
 from statland.gradients.activity import activity
-from statland.gradients.probe import measure, probe_batch
 from statland.models.gru import GRU
 from statland.models.init import default
 from statland.models.lstm import LSTM
@@ -142,22 +140,6 @@ def by_20() -> nn.RNNCell:
     with torch.no_grad():
         cell.weight_hh.fill_(20)
     return cell
-
-
-def test_the_command_line_whose_zeros_were_none() -> None:
-    market, model, _ = built(
-        "model/init=constant",
-        "model.hidden_size=1",
-        "model.init.recurrent_weight=20",
-        "data=recall",
-        "data.min_days=50",
-        "data.max_days=50",
-        "steps=0",
-    )
-    measured = measure(model, probe_batch(market.validation()))
-    for found in measured.profiles.values():
-        assert found.exact_zeros.tolist() == [0] * 50
-        assert found.median.isfinite().all()
 
 
 def test_the_mean_slope_of_saturated_units() -> None:

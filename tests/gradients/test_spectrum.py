@@ -58,7 +58,7 @@ def test_lyapunov_exponents_of_an_orthogonal_recurrence_are_all_ln_g(gain: float
     assert (spectrum - math.log(gain)).abs().max() < 1e-8
 
 
-@pytest.mark.parametrize(("name", "layers"), [("rnn_cell", 1), ("rnn_cell", 2), ("lstm_chrono", 2)])
+@pytest.mark.parametrize(("name", "layers"), [("rnn_cell", 1), ("mingru", 3), ("lstm_chrono", 2)])
 def test_lyapunov_exponents_sum_to_the_log_determinant(name: str, layers: int) -> None:
     """Whatever the model: the mean of ln|det ds_t/ds_{t-1}| over days and companies."""
     overrides = (f"model={name}", "model.hidden_size=4", f"model.num_layers={layers}")
@@ -179,29 +179,8 @@ def test_activity_of_tanh_and_relu_units() -> None:
             dead = (values == 0).all(0).double().mean().item()
             assert dead >= 0.1
             assert found == pytest.approx(
-                {
-                    "units/relu_active": (values > 0).double().mean().item(),
-                    "units/relu_dead": dead,
-                }
+                {"units/relu_active": (values > 0).double().mean().item(), "units/relu_dead": dead}
             )
-
-
-def test_activity_is_without_dropout() -> None:
-    class Forgetful(RNNCell):
-        """Its units are dropped in training, its inputs too."""
-
-        def activations(self, x: Tensor, state: State) -> dict[str, Tensor]:
-            kept = nn.functional.dropout(state["h"], 0.5, self.training)
-            x = nn.functional.dropout(x, 0.5, self.training)
-            return super().activations(x, {"h": kept})
-
-    plain = RNNCell(1, 1, 5, 1, "tanh", default)
-    model = Forgetful(1, 1, 5, 1, "tanh", default)
-    model.load_state_dict(plain.state_dict())
-    x, lengths = torch.rand(3, 7, 1), torch.tensor([7, 2, 5])
-    states = states_of(plain, x)
-    assert activity(model.train(), x, lengths, states) == activity(plain, x, lengths, states)
-    assert model.training
 
 
 def test_gates_of_an_lstm_whose_biases_alone_act() -> None:

@@ -31,9 +31,3 @@ def test_a_step_is_that_of_the_cell(kind: type[nn.RNNCellBase]) -> None:
     expected = cell(x_t, state)
     expected = expected if kind is nn.LSTMCell else (expected,)
     torch.testing.assert_close(tuple(after.values()), expected, rtol=1e-12, atol=1e-14)
-
-
-def test_what_has_no_single_state_is_refused() -> None:
-    for options in ({"bidirectional": True}, {"proj_size": 2}):
-        with pytest.raises(ValueError, match="bidirectional or projected"):
-            Stepped(nn.LSTM(2, 4, **options))

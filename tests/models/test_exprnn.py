@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from statland.gradients import gradient_flow
-from statland.gradients.probe import measure, probe_batch
 from statland.gradients.spectrum import linear_decay, lyapunov_spectrum
 from statland.models.base import at_last_day, unroll
 from statland.models.exprnn import ExpRNN
@@ -67,11 +66,11 @@ def test_w_starts_by_turning_planes() -> None:
 
 
 def test_w_stays_orthogonal_in_training() -> None:
-    """500 steps in float32, large ones: W moves far and is orthogonal to 1e-5."""
+    """200 steps in float32, large ones: W moves far and is orthogonal to 1e-5."""
     overrides = ("data=recall", "data.max_days=8", "optimizer.lr=0.03", "model.num_layers=2")
     market, model, optimizer = built("model=exprnn", *overrides)
     before = [w.weight_hh.detach().clone() for w in model.layers()]
-    for _ in fit(model, market.train_batch, optimizer, 500, 1.0):
+    for _ in fit(model, market.train_batch, optimizer, 200, 1.0):
         pass
     for old, w in zip(before, model.layers(), strict=True):
         assert w.weight_hh.dtype == torch.float32
@@ -79,9 +78,9 @@ def test_w_stays_orthogonal_in_training() -> None:
         assert off_orthogonal(w.weight_hh.detach()) < 1e-5
 
 
-def test_the_flow_through_identity_units_holds_for_2000_days() -> None:
+def test_the_flow_through_identity_units_holds_for_1000_days() -> None:
     model = scrambled(small("identity", hidden=16)).float()  # measured in float64 all the same
-    log10 = gradient_flow(model, torch.rand(3, 2000, 2)).log10["state"]
+    log10 = gradient_flow(model, torch.rand(3, 1000, 2)).log10["state"]
     assert (log10 - log10[:, :1]).abs().max() * math.log(10) < 1e-10
     assert lyapunov_spectrum(model, torch.rand(1, 50, 2)).abs().max() < 1e-12
 
@@ -134,21 +133,3 @@ def test_hand_written_equals_autograd_of_its_cell(nonlinearity: str) -> None:
     )
     for one, other in zip(fast, slow, strict=True):
         assert_close(one, other, rtol=1e-10, atol=1e-12)
-
-
-def test_how_often_a_probe_computes_w(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three times per layer, for the flow, the matrices and the activity; a forward once."""
-    overrides = ("model.num_layers=2", "data=recall", "data.max_days=100", "data.min_days=90")
-    market, model, _ = built("model=exprnn", *overrides)
-    x, lengths, y = market.train_batch(0)
-    count, compute = [0], torch.matrix_exp
-
-    def counted(A: Tensor) -> Tensor:
-        count[0] += 1
-        return compute(A)
-
-    monkeypatch.setattr(torch, "matrix_exp", counted)
-    (model(x, lengths) - y).square().mean().backward()
-    assert count == [2]
-    measure(model, probe_batch(market.validation()))
-    assert count == [2 + 3 * 2]

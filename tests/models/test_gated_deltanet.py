@@ -13,7 +13,7 @@ from statland.models.base import evaluating
 from statland.models.delta_rule import CHUNK, Entry, read_all_days, store
 from statland.models.gated_deltanet import GatedDeltaNet
 
-DAYS = [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3]
+DAYS = [1, CHUNK, CHUNK + 1, 3 * CHUNK + 3]
 
 
 def entries(*shape: int, size: int = 5) -> Entry:

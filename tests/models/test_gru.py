@@ -1,8 +1,5 @@
 """The GRU against torch.nn.GRU and closed forms, in float64."""
 
-import math
-
-import pytest
 import torch
 from torch import Tensor
 
@@ -51,19 +48,9 @@ def test_the_flow_falls_by_the_forget_gate() -> None:
     torch.testing.assert_close(found, forget.sigmoid().log(), rtol=0, atol=0.02)
 
 
-def test_its_gates_at_rest() -> None:
-    model = still(torch.full((4,), 2.0))
-    found = model.activations(torch.rand(3, 1).double(), model.initial_state(3))
-    assert list(found) == ["reset", "forget", "tanh"]
-    for values, bias in zip(found.values(), (1, 2), strict=False):
-        assert (values - 1 / (1 + math.exp(-bias))).abs().max() < 1e-15
-    assert not found["tanh"].any()
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_activations_are_those_of_nn_gru(layers: int) -> None:
+def test_activations_are_those_of_nn_gru() -> None:
     """h_t - n = z (h_{t-1} - n): what the model says of z and n gives the state of nn.GRU."""
-    model = GRU(1, 1, 4, layers, default).double()
+    model = GRU(1, 1, 4, 2, default).double()
     x = torch.randn(3, 9, 1).double()
     with torch.no_grad():
         before = unroll(model, x)["h"][-2]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import INITS, MODELS, built, composed, refusal
+from conftest import FAMILIES, INITS, built, composed, refusal
 from torch.testing import assert_close
 
 from statland.models import init as initialisations
@@ -16,7 +16,7 @@ DEFAULT = {"_target_": "statland.models.init.default"}
 
 
 # The models whose yaml leaves the initialisation open.
-OPEN = [name for name in MODELS if composed(f"model={name}")["model"].get("init") == DEFAULT]
+OPEN = [name for name in FAMILIES if composed(f"model={name}")["model"].get("init") == DEFAULT]
 
 
 @pytest.mark.parametrize("init", INITS)

@@ -25,7 +25,7 @@ def drawn(dtype: torch.dtype, is_constant: bool, days: int) -> tuple[Tensor, Ten
     return (0.9 * a / a.abs().amax()).requires_grad_(), b.requires_grad_()
 
 
-@pytest.mark.parametrize("days", [1, 2, 7])
+@pytest.mark.parametrize("days", [1, 7])
 @pytest.mark.parametrize("is_constant", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_backward_against_central_differences(
@@ -35,7 +35,7 @@ def test_backward_against_central_differences(
     assert torch.autograd.gradcheck(linear_recurrence, drawn(dtype, is_constant, days))
 
 
-@pytest.mark.parametrize("block", [1, 40, 2**16])
+@pytest.mark.parametrize("block", [1, 40])
 @pytest.mark.parametrize("is_constant", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_equals_autograd_through_the_same_loop(

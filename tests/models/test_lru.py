@@ -8,11 +8,7 @@ from conftest import refusal
 from torch import Tensor, nn
 
 from statland.gradients import gradient_flow
-from statland.gradients.spectrum import (
-    largest_singular_value,
-    lyapunov_spectrum,
-    spectral_radius,
-)
+from statland.gradients.spectrum import largest_singular_value, lyapunov_spectrum, spectral_radius
 from statland.models.base import unroll
 from statland.models.lru import LRU, LRUBlock
 
@@ -65,7 +61,7 @@ def test_equals_the_sum_over_all_days_in_complex_numbers(layers: int) -> None:
         torch.testing.assert_close(unrolled, by_the_sum(model, x)[:, -1], rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("ring", [(0.0, 1.0, 6.28), (0.9, 0.999, 0.3), (0.5, 0.5, 1.0)])
+@pytest.mark.parametrize("ring", [(0.0, 1.0, 6.28), (0.9, 0.999, 0.3)])
 def test_lambda_is_spread_evenly_over_the_ring(ring: tuple[float, float, float]) -> None:
     """So |lambda|^2 and the angle are uniform: their quantiles are straight lines."""
     r_min, r_max, max_phase = ring

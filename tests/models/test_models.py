@@ -84,15 +84,6 @@ def test_padding_changes_nothing(model: SequenceModel) -> None:
         close([changed_loss, *changed_gradients], [loss, *gradients])
 
 
-def test_order_of_companies_changes_nothing(model: SequenceModel) -> None:
-    batch = ragged()
-    order = torch.randperm(len(batch.x))
-    _, gradients = loss_and_gradients(model, batch)
-    shuffled = Batch(*(tensor[order] for tensor in batch))
-    close([model(shuffled.x, shuffled.lengths)], [model(batch.x, batch.lengths)[order]])
-    close(loss_and_gradients(model, shuffled)[1], gradients)
-
-
 def test_a_company_alone_equals_itself_in_a_batch(model: SequenceModel) -> None:
     batch = ragged()
     loss, gradients = loss_and_gradients(model, batch)
@@ -115,7 +106,7 @@ def test_every_parameter_moves_in_one_step(model_name: str, market_name: str) ->
     assert still == []
 
 
-@pytest.mark.parametrize(("layers", "days"), [(1, 1), (3, 9), (1, 200), (3, 200)])
+@pytest.mark.parametrize(("layers", "days"), [(1, 1), (3, 200)])
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
 def test_hand_written_equals_nn_rnn(nonlinearity: str, layers: int, days: int) -> None:
     """Outputs and all gradients, the input's too, against torch.nn.RNN with the same state dict."""

@@ -6,13 +6,12 @@ import pytest
 import torch
 from conftest import built
 from torch import nn
-from torch.nn.functional import mse_loss
 
 from statland.gradients import gradient_flow
 from statland.models.tcn import TCN, CausalConvolution
 
 
-@pytest.mark.parametrize(("levels", "kernel"), [(1, 2), (2, 3), (3, 2), (4, 3), (5, 1)])
+@pytest.mark.parametrize(("levels", "kernel"), [(1, 2), (3, 3), (5, 1)])
 def test_the_flow_ends_at_the_receptive_field(levels: int, kernel: int) -> None:
     """Finite within 1 + 2 (k - 1) (2^n - 1) days, exactly 0 beyond; on older and younger ones."""
     sees = 1 + 2 * (kernel - 1) * (2**levels - 1)
@@ -32,7 +31,7 @@ def test_the_flow_ends_at_the_receptive_field(levels: int, kernel: int) -> None:
             assert (model(changed, lengths)[0] != before).any() == is_seen
 
 
-@pytest.mark.parametrize("days", [1, 7, 8, 9, 40])
+@pytest.mark.parametrize("days", [1, 8, 40])
 def test_a_causal_convolution_is_that_of_a_history_after_zeros(days: int) -> None:
     """Also where taps lie before the first day, which are left out."""
     ours = CausalConvolution(3, 5, 4, dilation=4).double()
@@ -74,8 +73,3 @@ def test_dropout_drops_channels_in_training_alone() -> None:
     without = model.eval().blocks[0].branch[:3](torch.randn(1, 1, 30))[0]
     assert 0 < (dropped == 0).all(1).sum() < 8
     assert not (without == 0).all(1).any()
-    market, model, _ = built("model=tcn", "model.dropout=0.5")
-    x, lengths, y = market.train_batch(0)
-    assert mse_loss(model(x, lengths), y) != mse_loss(model(x, lengths), y)
-    model.eval()
-    assert mse_loss(model(x, lengths), y) == mse_loss(model(x, lengths), y)

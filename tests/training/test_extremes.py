@@ -11,19 +11,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import MARKETS, PAIRS, extends, ran, same_run
+from conftest import PAIRS, extends, ran, same_run
 
 from statland.records import checkpoint
 from statland.report import load
 from statland.training import fit
 
 
-def test_explosions_are_results(market_name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("market", "optimizer"), [("recall", "adam"), ("stocks", "sgd")])
+def test_explosions_are_results(market: str, optimizer: str, tmp_path: Path) -> None:
     """Gain 4, ReLU, no clipping, learning rate 1."""
-    optimizer = ("adam", "sgd")[MARKETS.index(market_name) % 2]
     ran(
         tmp_path / "run",
-        f"data={market_name}",
+        f"data={market}",
         "model=rnn_orthogonal",
         "model.init.gain=4",
         "model.nonlinearity=relu",
@@ -50,31 +50,22 @@ def test_explosions_are_results(market_name: str, tmp_path: Path) -> None:
     assert load(tmp_path).status.tolist() == [summary["status"]]
 
 
+# One model and one precision per size, or per sizes that do not interfere.
 SIZES = {
-    "one day": ("data=garch", "data.min_days=1", "data.max_days=1"),
-    "one day of stocks": ("data=stocks", "data.min_days=1", "data.max_days=1"),
-    "5000 days": ("data.min_days=5000", "data.max_days=5000", "data.batch_size=4"),
-    "one company": ("data.batch_size=1",),
-    "1000 companies": ("data=recall", "data.batch_size=1000"),
-    "one unit": ("model.hidden_size=1",),
-    "512 units": ("model.hidden_size=512", "data.batch_size=8"),
-    "five layers": ("model.num_layers=5", "data=stocks"),
+    "rnn_cell float32 data=garch data.min_days=1 data.max_days=1": False,
+    "lstm float64 data=stocks data.min_days=1 data.max_days=1 model.hidden_size=1": False,
+    "rnn float32 model.num_layers=5 data.batch_size=1": False,
+    "rnn_cell float64 data=recall data.batch_size=1000": False,
+    "rnn float64 data.min_days=5000 data.max_days=5000 data.batch_size=4": True,
+    "rnn_cell float32 model.hidden_size=512 data.batch_size=8": True,
 }
+CASES = [pytest.param(s, marks=[pytest.mark.slow] if slow else []) for s, slow in SIZES.items()]
 
 
-def cases() -> list[object]:
-    """One model and one precision per size."""
-    kinds = itertools.cycle([("rnn_cell", "float32"), ("rnn", "float64"), ("lstm", "float32")])
-    slow = ("5000 days", "512 units")
-    found = zip(SIZES, kinds, strict=False)
-    return [pytest.param(s, *k, marks=pytest.mark.slow if s in slow else []) for s, k in found]
-
-
-@pytest.mark.parametrize(("size", "model", "dtype"), cases())
-def test_every_size_is_extended_as_if_it_had_not_been_stopped(
-    size: str, model: str, dtype: str, tmp_path: Path
-) -> None:
-    settings = (f"model={model}", f"dtype={dtype}", *SIZES[size], "log_every=1", "probe_every=1")
+@pytest.mark.parametrize("size", CASES)
+def test_every_size_is_extended_as_if_it_had_not_been_stopped(size: str, tmp_path: Path) -> None:
+    model, dtype, *settings = size.split()
+    settings += [f"model={model}", f"dtype={dtype}", "log_every=1", "probe_every=2"]
     whole = ran(tmp_path / "whole", *settings, "steps=3")
     ran(tmp_path / "resumed", *settings, "steps=1")
     resumed = ran(tmp_path / "resumed", *settings, "steps=3", resume=True)
@@ -103,21 +94,15 @@ def killed(folder: Path, *overrides: str) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-def every_model() -> list[object]:
-    """A few pairs of model and market in the fast tests, each of both in the slow ones."""
-    kinds = itertools.cycle(["float32", "float64"])
-    pairs = [(*pair, dtype) for pair, dtype in zip(PAIRS, kinds, strict=False)]
-    return [
+@pytest.mark.parametrize(
+    ("model", "market"),
+    [  # a few pairs in the fast tests, each of both in the slow ones
         pytest.param(*pair, marks=[] if place % 5 == 0 else pytest.mark.slow)
-        for place, pair in enumerate(pairs)
-    ]
-
-
-@pytest.mark.parametrize(("model", "market", "dtype"), every_model())
-def test_a_killed_run_equals_one_that_was_not(
-    model: str, market: str, dtype: str, tmp_path: Path
-) -> None:
-    settings = (f"model={model}", f"data={market}", f"dtype={dtype}", "data.max_days=12")
+        for place, pair in enumerate(PAIRS)
+    ],
+)
+def test_a_killed_run_equals_one_that_was_not(model: str, market: str, tmp_path: Path) -> None:
+    settings = (f"model={model}", f"data={market}", "data.max_days=12")
     often = ("log_every=1", "probe_every=2", "checkpoint_every=2", "validate_every=3", "steps=8")
     ran(tmp_path / "whole", *settings, *often)
     killed(tmp_path / "killed", *settings, *often)

@@ -137,20 +137,3 @@ def test_an_infinite_gradient_under_a_finite_loss_is_skipped_and_not_clipped() -
     assert not any(clipped for skipped, clipped, _ in seen if skipped)
     assert seen[1][2] == seen[2][2]
     assert model.weight.isfinite().all()
-
-
-def test_taken_up_in_the_middle_it_goes_on_as_before() -> None:
-    def weights(*parts: tuple[int, int]) -> list[torch.Tensor]:
-        market, model, optimizer = built("optimizer=sgd")
-        for start, stop in parts:
-            list(fit(model, market.train_batch, optimizer, stop, 1.0, start))
-        return list(model.parameters())
-
-    assert all(map(torch.equal, weights((0, 9)), weights((0, 4), (4, 9))))
-    poisoned = batches(set(range(100)))
-    model = Poisoned()
-    steps = fit(model, poisoned, torch.optim.SGD(model.parameters()), 100, None, 50, 15)
-    made = [next(steps).index for _ in range(PATIENCE - 15)]
-    assert made == [50, 51, 52, 53, 54]
-    with pytest.raises(Diverged):
-        next(steps)

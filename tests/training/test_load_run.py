@@ -26,7 +26,7 @@ def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
     return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("model", ["rnn_cell", "lstm", "transformer"])
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
 def test_it_predicts_what_the_run_s_own_model_did(model: str, tmp_path: Path) -> None:
     summary = ran(tmp_path / "a", f"model={model}", *QUICK)
     (tmp_path / "a").rename(tmp_path / "moved")

@@ -10,17 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
-from conftest import ROOT, extends, ran, settings_of
-from two_files.convolution import Convolution
+from conftest import ROOT, extends, ran
 
-from statland.gradients import gradient_flow
-from statland.models.base import evaluating
 from statland.report import load
 from statland.report.comparison import compare, figures
-from statland.settings import SettingError
-from statland.training.build import build_model
-from statland.training.device import device_of
 
 OWN = f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]"
 TRUSTED = (OWN, "data=pair", "data.max_days=12", "trust=[two_files]")
@@ -85,24 +78,6 @@ def test_what_a_model_without_a_state_leaves_behind(runs: Path) -> None:
     assert set(state.quantity) == {"state", "x", "weights"}
 
 
-def test_the_flow_to_the_inputs_of_a_ragged_batch() -> None:
-    """Against autograd through forward; what stands in the padding, nan too, is never looked at."""
-    model = Convolution(2, 3, channels=8, window=4, dropout=0.3).double()
-    x, y = torch.randn(3, 9, 2, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
-    lengths = torch.tensor([9, 2, 6])
-    spoilt = x.where(torch.arange(9)[:, None] < lengths[:, None, None], torch.nan)
-    flow = gradient_flow(model, spoilt, lengths, lambda p: (p - y).square().sum(1))
-    seen = x.clone().requires_grad_()
-    with evaluating(model):
-        (model(seen, lengths) - y).square().sum().backward()
-    assert model.dropout.training
-    for company, age in enumerate(lengths.tolist()):
-        found = 10 ** (flow.log10["x"][company] + flow.log10_error[company])
-        expected = seen.grad[company, :age].norm(dim=1).flip(0)
-        torch.testing.assert_close(found[:age], expected, rtol=1e-10, atol=0)
-        assert found[age:].isnan().all()
-
-
 def test_they_are_compared(runs: Path) -> None:
     table = load(runs)
     assert table.attrs["skipped"] == []
@@ -129,12 +104,3 @@ def test_the_closing_examples_show_all_inputs_and_outputs(
         days = [[float(value) for value in day.split("/")] for day in history.split(", ")]
         first, last, both = map(float, tomorrow)
         assert [first, last, both] == [days[0][0], days[-1][1], first + last]
-
-
-@pytest.mark.parametrize("choice", ["data=pair", "model=diagonal", "model=convolution"])
-def test_without_trust_nothing_is_imported(choice: str) -> None:
-    group, name = choice.split("=")
-    with pytest.raises(SettingError) as refused:
-        build_model(settings_of(OWN, choice), device_of("cpu"))
-    assert str(refused.value).startswith(f"{group}._target_ is two_files.{name}.")
-    assert "packages named by trust= on the command line" in str(refused.value)

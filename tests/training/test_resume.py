@@ -37,28 +37,6 @@ def finished(folder: Path, *arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def wait_for(path: Path, words: str, process: Script) -> None:
-    while not (path.exists() and words in path.read_text()):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-
-
-def test_a_killed_run_continues_as_if_it_had_not_been(tmp_path: Path) -> None:
-    command = ("model=lstm", *SMALL, "steps=150", "checkpoint_every=50")
-    assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
-    with start(tmp_path, *command, "hydra.run.dir=killed") as process:
-        wait_for(tmp_path / "killed/metrics.csv", "\n65,", process)
-        process.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "killed/summary.json").exists()
-    status, out, err = finished(tmp_path, "resume=killed")
-    assert status == 0, err
-    assert "look at it:  tensorboard --logdir killed" in out
-    same_run(tmp_path / "whole", tmp_path / "killed")
-    assert json.loads((tmp_path / "killed/summary.json").read_text())["status"] == "completed"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
-    assert "after 150 updates" in (tmp_path / "killed/train.log").read_text()
-
-
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     command = ("model=lstm", "data=stocks", *SMALL, "steps=600", "checkpoint_every=7")
@@ -68,7 +46,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         again = ("resume=killed",) if kill else (*command, "hydra.run.dir=killed")
         with start(tmp_path, *again) as process:
             if not kill:
-                wait_for(tmp_path / "killed/.hydra/config.yaml", "seed", process)
+                process.wait_for(tmp_path / "killed/.hydra/config.yaml", "seed")
             time.sleep(dice.uniform(0.0, 2.5))
             process.send_signal(signal.SIGKILL)
     status, _, err = finished(tmp_path, "resume=killed")
@@ -76,20 +54,14 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
-)
-def test_a_signal_ends_the_step_saves_and_says_so(
-    number: signal.Signals, status: int, tmp_path: Path
-) -> None:
+def test_a_signal_ends_the_step_saves_and_says_so(tmp_path: Path) -> None:
     command = (*SMALL, "steps=150", "checkpoint_every=10000")
     assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
     with start(tmp_path, *command, "hydra.run.dir=stopped") as process:
-        wait_for(tmp_path / "stopped/metrics.csv", "\n50,", process)
-        process.send_signal(number)
+        process.wait_for(tmp_path / "stopped/metrics.csv", "\n50,")
+        process.send_signal(signal.SIGTERM)
         _, err = process.communicate()
-    assert process.returncode == status
+    assert process.returncode == 143
     assert "Traceback" not in err
     summary = json.loads((tmp_path / "stopped/summary.json").read_text())
     assert summary["status"] == "interrupted"
@@ -154,17 +126,6 @@ def test_a_torn_or_old_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None
         assert contents(tmp_path) == before
 
 
-def test_a_checkpoint_can_run_no_code(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return os.system, (f"touch {tmp_path}/ran",)
-
-    torch.save({"updates": 1, "evil": Evil()}, tmp_path / "checkpoint.pt")
-    with pytest.raises(SettingError):
-        checkpoint.load(tmp_path)
-    assert not (tmp_path / "ran").exists()
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     """The files of a folder; TensorBoard's by what they hold alone."""
     named = {p: str(p) for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -175,7 +136,7 @@ def test_a_second_process_is_refused_and_touches_nothing(tmp_path: Path) -> None
     """While the first is stopped in its middle, before its first checkpoint."""
     command = (*SMALL, "steps=100", "checkpoint_every=80")
     with start(tmp_path, *command, "hydra.run.dir=a") as process:
-        wait_for(tmp_path / "a/metrics.csv", "\n50,", process)
+        process.wait_for(tmp_path / "a/metrics.csv", "\n50,")
         process.send_signal(signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)  # it has stopped
         before = contents(tmp_path)
@@ -245,10 +206,9 @@ def test_a_run_without_a_checkpoint_begins_anew_unless_it_ended(tmp_path: Path) 
     assert len(list((tmp_path / "a").glob("events*"))) == 1
 
 
-@pytest.mark.parametrize("model", ["rnn_cell", "lstm"])
-def test_an_extended_run_equals_an_uninterrupted_one(model: str, tmp_path: Path) -> None:
+def test_an_extended_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     """Also if the first end was no step that is logged."""
-    settings = (f"model={model}", *SMALL, "clip_norm=0.05")
+    settings = ("model=lstm", *SMALL, "clip_norm=0.05")
     ran(tmp_path / "whole", *settings, "steps=50")
     ran(tmp_path / "extended", *settings, "steps=17")
     shutil.copytree(tmp_path / "extended", tmp_path / "short")
@@ -301,7 +261,7 @@ def test_a_signal_after_the_last_step_lets_the_run_end(tmp_path: Path) -> None:
     names = [run_name("rnn_cell", [*shared, f"seed={seed}"]) for seed in (0, 1)]
     first, second = (tmp_path / "s" / name for name in names)
     with start(tmp_path, "-m", *shared, "seed=0,1") as process:
-        wait_for(first / "metrics.csv", "\n20,loss/validation", process)
+        process.wait_for(first / "metrics.csv", "\n20,loss/validation")
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate()
     assert process.returncode == 143
