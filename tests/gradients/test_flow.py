@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from statland.gradients import Recurrence, decay_per_day, first_to_last, gradient_flow, profile
-from statland.gradients.share import middle
+from statland.gradients.share import middle, reach_days
 from statland.models.base import RecurrentModel, SequenceModel, State, unroll
 from statland.models.init import default
 from statland.models.lstm import LSTM
