@@ -75,11 +75,12 @@ def test_evaluating_leaves_each_part_as_it_was() -> None:
 def test_padding_changes_nothing(model: SequenceModel) -> None:
     batch = ragged()
     padding = torch.arange(batch.x.shape[1]) >= batch.lengths[:, None]
-    other = batch._replace(x=torch.where(padding[..., None], 7.0, batch.x))
+    values = (7.0, math.nan, math.inf, -math.inf)
+    others = [batch._replace(x=torch.where(padding[..., None], v, batch.x)) for v in values]
     longer = batch._replace(x=torch.cat([batch.x, torch.ones_like(batch.x)], dim=1))
     assert padding.any()
     loss, gradients = loss_and_gradients(model, batch)
-    for changed in (other, longer):
+    for changed in (*others, longer):
         changed_loss, changed_gradients = loss_and_gradients(model, changed)
         close([changed_loss, *changed_gradients], [loss, *gradients])
 

@@ -137,8 +137,7 @@ def _to_states(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) 
 
 def _to_inputs(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) -> Flow:
     """The flow to inputs alone, by autograd through `forward`."""
-    traded = torch.arange(x.shape[1]) < ages[:, None]
-    x = x.where(traded[..., None], 0).requires_grad_()  # 0 times a nan in the padding is nan
+    x = x.requires_grad_()
     with torch.enable_grad():
         prediction = model(x, ages) if isinstance(model, SequenceModel) else model(x)
         if prediction.ndim != 2 or len(prediction) != len(x):

@@ -48,6 +48,12 @@ class GateBias(NamedTuple):
 class SequenceModel(nn.Module, ABC):
     """Predicts the day after each company's last, from histories of any length."""
 
+    def __call__(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Run `forward` on x whose padding is 0, as 0 times a nan there would be nan."""
+        traded = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+        prediction: Tensor = super().__call__(x.where(traded[..., None], 0), lengths)
+        return prediction
+
     @abstractmethod
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Map right-padded x (B, T, F) and lengths (B,) to predictions (B, K)."""
