@@ -14,19 +14,19 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
-from statland.gradients.reach import Profile
 from torch import Tensor
 
 from statland.gradients import Flow, profile
 from statland.gradients.figures import heatmap_figure, profile_figure
+from statland.gradients.share import Profile
 
 LAGS = torch.arange(50, dtype=torch.float64)
 SPREAD = torch.linspace(-0.1, 0.1, 5, dtype=torch.float64)[:, None]
 
 
 def probed(log10: Tensor, **parts: Tensor) -> dict[str, Profile]:
-    """The profiles of five companies whose median flow is `log10`."""
-    quantities = {"state": log10, "x": log10 - 2, **parts}
+    """The profiles of five companies whose median flow to the inputs is `log10`."""
+    quantities = {"state": log10 + 2, "x": log10, **parts}
     return {name: profile(SPREAD + log10) for name, log10 in quantities.items()}
 
 
@@ -54,21 +54,17 @@ def covers_nothing(figure: Figure) -> bool:
 
 
 def test_the_profile() -> None:
-    h, c = -0.5 * LAGS - 1, -0.5 * LAGS
+    h, c = -0.5 * LAGS - 1, -0.5 * LAGS + 1
     after = probed(-0.5 * LAGS, h=h, c=c, weights=LAGS)
+    before, said = probed(-1.0 * LAGS), "vanishes: 4 of 50"
     figure = profile_figure(
-        "a: rnn on recall",
-        after,
-        probed(-1.0 * LAGS),
-        49,
-        -0.5,
-        "vanishes: 4 of 49",
-        name="after 700 steps",
+        "a: rnn on recall", after, before, span=49, theory=-0.5, subtitle=said, name="after 7 steps"
     )
     axes = figure.axes[0]
     lines = lines_of(axes)
-    expected = {"before training: reach 2": -LAGS, "after 700 steps: reach 4": -0.5 * LAGS}
-    expected |= {"of it, through h": h, "of it, through c": c, "|dp/dW|: what a day adds": LAGS}
+    expected = {"before training: 99% from 2 days": -LAGS}
+    expected |= {"after 7 steps: 99% from 4 days": -0.5 * LAGS}
+    expected |= {"|dp/dh|": h, "|dp/dc|": c, "|dp/dW|: what a day adds": LAGS}
     expected["theory: -0.5 decades a day"] = -0.5 * LAGS
     for name, values in expected.items():
         np.testing.assert_allclose(lines[name].get_ydata(), values, atol=1e-12)
@@ -77,10 +73,27 @@ def test_the_profile() -> None:
     assert axes.get_ylim()[0] < -49
     band = axes.collections[1].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (-0.5 * 49 - 0.1, 0.1)  # from p10 to p90
-    before, now = list(lines.values())[:4:2]  # were they the same, both would show
-    assert now.get_linewidth() < before.get_linewidth()
-    for words in ("a: rnn on recall", "vanishes: 4 of 49", "days back", "|dp/ds|", "1% of lag 0"):
+    early, now = (lines[name] for name in list(expected)[:2])  # were they the same, both would show
+    assert now.get_linewidth() < early.get_linewidth()
+    for words in ("a: rnn on recall", said, "days back", "|dp/dx|"):
         assert words in texts_of(figure)
+    assert covers_nothing(figure)
+    same = profile_figure("a", before, before)
+    assert [name for name in lines_of(same.axes[0]) if "training" in name] == [
+        "before training: 99% from 2 days"
+    ]
+
+
+def test_dots_are_the_importance_of_days() -> None:
+    importance: dict[str, dict[int, float | None]] = {"before": {0: 0.2, 49: 0.0}}
+    importance["after"] = {0: 0.1, 1: None, 49: 2.0}
+    figure = profile_figure("a", probed(0 * LAGS), importance=importance)
+    right = figure.axes[1]
+    before, after = (line.get_xydata().tolist() for line in right.get_lines())
+    assert (before, after) == ([[0, 0.2], [49, 0]], [[0, 0.1], [49, 2]])
+    assert right.get_ylim()[0] == 0
+    assert right.get_ylim()[1] >= 2
+    assert {"importance before", "importance after"} <= set(lines_of(figure.axes[0]))
     assert covers_nothing(figure)
 
 
@@ -90,32 +103,31 @@ def test_a_measured_flow_alone_and_before_training() -> None:
         Flow({"x": SPREAD + slope * LAGS}, SPREAD[:, 0], SPREAD[:, 0] > 9) for slope in (0, -1)
     )
     alone = lines_of(profile_figure("my model", now).axes[0])
-    np.testing.assert_allclose(alone["median: reach 49+"].get_ydata(), 0 * LAGS, atol=1e-12)
+    np.testing.assert_allclose(alone["median: 99% from 50 days"].get_ydata(), 0 * LAGS, atol=1e-12)
     figure = profile_figure("my model", now, before)
-    assert {"before training: reach 2", "after training: reach 49+"} <= set(
-        lines_of(figure.axes[0])
-    )
+    names = {"before training: 99% from 2 days", "after training: 99% from 50 days"}
+    assert names <= set(lines_of(figure.axes[0]))
     dots = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
     places = {(*map(float, d.get_xdata()), *map(float, d.get_ydata())) for d in dots}
-    assert places >= {(2.0, -2.0), (49.0, 0.0)}
-    assert "|dp/dx|" in texts_of(figure)
+    assert places >= {(1.0, -1.0), (49.0, 0.0)}
     assert not any(word in texts_of(figure) for word in ("answer", "theory"))
 
 
-def test_exact_zeros_and_divergence_are_named() -> None:
+def test_exact_zeros_and_what_is_lost_are_named() -> None:
     dead = torch.where(LAGS < 20, -0.05 * LAGS, -math.inf)
     lost = torch.full_like(LAGS, math.nan)
-    figure = profile_figure("a", probed(dead), probed(-0.1 * LAGS), 49, diverged=31)
+    figure = profile_figure("a", probed(dead), probed(-0.1 * LAGS), span=49)
     crosses = lines_of(figure.axes[0])["exactly 0 on 30 of 50 days"]
     assert list(crosses.get_xdata()) == list(range(20, 50))
-    assert "diverged at step 31" in texts_of(figure)
     assert covers_nothing(figure)
-    nothing = profile_figure("a", probed(lost), probed(-0.1 * LAGS), 49)
+    nothing = profile_figure("a", probed(lost), probed(-0.1 * LAGS), span=49)
     assert "after training: every state is nan" in texts_of(nothing)
+    zero = profile_figure("a", probed(torch.full_like(LAGS, -math.inf)))
+    assert "median: 0 on every day" in texts_of(zero)
     # A band goes down to zeros as far as anything is drawn: to the smallest median.
     log10 = (SPREAD - 0.1 * LAGS).clone()
     log10[0, 10:] = -math.inf
-    one = {"state": profile(log10)}
+    one = {"x": profile(log10)}
     band = profile_figure("a", one, one).axes[0].collections[0].get_paths()[0].vertices
     np.testing.assert_allclose(band[:, 1].min(), -4.9)
 
@@ -127,15 +139,21 @@ def test_the_heatmap() -> None:
     figure = heatmap_figure("a: rnn on recall", course, 49, "explodes")
     axes = figure.axes[0]
     (image,) = axes.images
-    np.testing.assert_allclose(image.get_array()[10], [10 * s for s in slopes], atol=1e-12)
-    assert image.get_array()[0].tolist() == [0] * 6
+    for place, slope in enumerate(slopes):  # against an even share
+        flow = 10 ** (slope * LAGS.numpy())
+        expected = np.log10(50 * flow / flow.sum())
+        np.testing.assert_allclose(image.get_array()[:, place], expected, atol=1e-9)
     # One column per probe, equally wide, each named by its step.
     assert list(image.get_extent()) == [-0.5, 5.5, -0.5, 49.5]
     assert image.origin == "lower"
     assert axes.get_xticks().tolist() == [0, 1, 2, 3, 4, 5]
     assert [text.get_text() for text in axes.get_xticklabels()] == [str(s) for s in steps]
+    reaches = []
+    for slope in slopes:
+        flow = 10 ** (slope * LAGS.numpy())
+        reaches.append((flow.cumsum() < (0.99 - 1e-9) * flow.sum()).sum())
     for reach in (p for p in axes.patches if isinstance(p, StepPatch)):
-        assert reach.get_data().values.tolist() == [20, 10, 40, 49, 49, 49]
+        assert reach.get_data().values.tolist() == reaches
         assert reach.get_data().edges.tolist() == [-0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
     answer = lines_of(axes)["the answer: 49 days back"]
     assert set(answer.get_ydata()) == {49}
@@ -143,23 +161,21 @@ def test_the_heatmap() -> None:
     assert reach.get_zorder() > answer.get_zorder()
     assert reach.get_linewidth() < answer.get_linewidth() / 2
     assert axes.get_ylim()[1] > 50.5  # room above it
-    for words in ("a: rnn on recall", "explodes", "training step", "days back", "1% of lag 0"):
+    for words in ("a: rnn on recall", "explodes", "training step", "days back", "99% lies below"):
         assert words in texts_of(figure)
     assert covers_nothing(figure)
     # The scale is the same in every run.
-    assert image.get_clim() == (-12, 12)
     assert isinstance(image.colorbar, Colorbar)
-    assert image.colorbar.extend == "both"
-    low, middle, high = (np.array(image.cmap(image.norm(value))) for value in (-6, 0, 6))
-    assert low[2] > low[0]  # blue vanishes
-    assert middle[:3].min() > 0.95  # white holds
-    assert high[0] > high[2]  # red explodes
+    assert "of an even share" in image.colorbar.ax.get_ylabel()
+    darkness = [-sum(image.to_rgba(value)) for value in (-400.0, -15, -7, -1.5, 0, 2)]
+    assert darkness == sorted(darkness)
+    assert len(set(darkness)) == 5  # an even share or more is dark
 
 
 def test_every_grey_of_the_heatmap_is_explained() -> None:
     dead = torch.where(LAGS < 20, -0.05 * LAGS, -math.inf)
     course = {0: -0.1 * LAGS, 5: dead, 9: torch.full_like(LAGS, math.nan)}
-    figure = heatmap_figure("a", course, 49, "", 31)
+    figure = heatmap_figure("a", course, 49, "diverged at step 31")
     axes = figure.axes[0]
     image, grey = axes.images
     cells = np.ma.masked_invalid(image.get_array())
@@ -186,10 +202,10 @@ def test_they_draw_whatever_was_measured() -> None:
         log10 = torch.full((3, lags), -math.inf).double()
         if math.isfinite(decay):
             log10 = decay * torch.arange(lags).double().expand(3, -1)
-        one = {"state": profile(log10)}
+        one = {"x": profile(log10)}
         for figure in (
-            profile_figure(name, one, one, None, decay if math.isfinite(decay) else None, name),
-            heatmap_figure(name, {0: log10[0]}, None, name, 0),
+            profile_figure(name, one, one, theory=decay if math.isfinite(decay) else None),
+            heatmap_figure(name, {0: log10[0]}, None, name),
             heatmap_figure(name * 5, dict.fromkeys(range(600), log10[0]), 7),
         ):
             file = io.BytesIO()

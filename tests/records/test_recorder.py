@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from statland.gradients import profile
-from statland.records.recorder import Recorder
+from statland.records.recorder import Recorder, showable
 from statland.records.summary import write_summary
 from statland.settings import SettingError
 
@@ -67,6 +67,26 @@ def test_a_profile_reads_back(tmp_path: Path) -> None:
         [7, "state", 2, -math.inf, -math.inf, -math.inf, 1, 1],
         [7, "x", 0, 0.0, 0.0, 0.5, 2, 0],
     ]
+
+
+def test_tensorboard_shows_shares_and_profiles_within_40_decades(tmp_path: Path) -> None:
+    """So that one explosion flattens no chart; the CSV files have the values."""
+    values = {"gradient/answer_share": [-300.0, -math.inf, -7.5, 90.0], "other": [-300.0] * 4}
+    with Recorder(tmp_path) as recorder:
+        for step in range(4):
+            recorder.scalars(step, {tag: column[step] for tag, column in values.items()})
+        recorder.profile("profile/x", torch.tensor([0.5, -300.0, 300.0, -math.inf, math.nan]))
+    read = events(tmp_path)
+    shown = {tag: [s.value for s in read.Scalars(tag)] for tag in (*values, "profile/x")}
+    assert shown == {
+        "gradient/answer_share": [-40, -40, -7.5, 40],
+        "other": [-300.0] * 4,
+        "profile/x": [0.5, -40, 40],
+    }
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    for tag, column in values.items():
+        assert table[table.tag == tag].value.tolist() == column
+    assert math.isnan(showable("gradient/answer_share", math.nan))
 
 
 def test_a_figure_reads_back(tmp_path: Path) -> None:

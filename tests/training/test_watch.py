@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DRAW, age_events, built, curves_of
+from conftest import DRAW, age_events, built, curves_of, drawing
 from rich.console import Console
 
 from statland.gradients import figures
-from statland.gradients.probe import WEIGHTS, measure, probe_batch, weight_contributions
+from statland.gradients.probe import WEIGHTS, measure, measure_in_full, probe_batch
 from statland.models.base import SequenceModel
 from statland.records.files import read_flow
 from statland.records.recorder import Recorder
@@ -20,7 +20,7 @@ from statland.training.watch import GradientWatch, thinned
 def watching(folder: Path, resumed_at: int = 0) -> GradientWatch:
     market, model, _ = built("data.max_days=6", "data.min_days=6", "model.hidden_size=2")
     recorder = Recorder(folder, resumed_at)
-    return GradientWatch("x", model, market.validation(), 2, recorder, Console(quiet=True), 1)
+    return GradientWatch("x", model, market, market.validation(), recorder, Console(quiet=True), 1)
 
 
 def test_what_is_drawn_is_what_was_recorded(
@@ -29,12 +29,14 @@ def test_what_is_drawn_is_what_was_recorded(
     """Of a long run evenly chosen moments, the first and the last among them."""
     drawn: dict[str, object] = {}
     for name in ("profile_figure", "heatmap_figure"):
-        monkeypatch.setattr(figures, name, lambda _, *a, name=name: drawn.setdefault(name, a))
+        monkeypatch.setattr(figures, name, lambda _, *a, name=name, **_k: drawn.setdefault(name, a))
     monkeypatch.setattr(Recorder, "figure", lambda *_: None)
     monkeypatch.setattr(watch, "MOMENTS", 8)
     seen = watching(tmp_path / "a")
     for updates in range(0, 300, 3):
         seen.probe(updates)
+    seen.gradient["before"] = {"theory_decay_per_day": None, "importance": {}}
+    seen.gradient["before"]["answer_importance"] = 0.5
     DRAW(seen)
     recorded = read_flow(tmp_path / "a")
     seen.recorder.close()
@@ -43,8 +45,8 @@ def test_what_is_drawn_is_what_was_recorded(
     steps = list(course)
     assert (len(steps), steps[0], steps[-1]) == (8, 0, 297)
     assert all(abs(b - a - 297 / 7) <= 3 for a, b in pairwise(steps))
-    assert all(torch.equal(course[step], recorded[step]["state"].median) for step in steps)
-    assert torch.equal(course[297], seen.last[1].profiles["state"].median)
+    assert all(torch.equal(course[step], recorded[step]["x"].median) for step in steps)
+    assert torch.equal(course[297], seen.last[1].profiles["x"].median)
     assert [probe for probe in thinned([0], 3)] == [0]
 
 
@@ -52,7 +54,7 @@ def test_what_days_add_to_the_weights_is_recorded_before_and_after_training(tmp_
     """Of all lags but the first day's, which adds an exact 0 to a recurrent matrix."""
     seen = watching(tmp_path / "a")
     seen.probe_if_due(0, seen.console)
-    expected = weight_contributions(seen.model, seen.batch, seen.last[1].flow)
+    expected = measure_in_full(seen.model, seen.batch, seen.answer, seen.last[1])
     with torch.no_grad():
         for parameter in seen.model.parameters():
             parameter.mul_(1.5)
@@ -61,11 +63,10 @@ def test_what_days_add_to_the_weights_is_recorded_before_and_after_training(tmp_
     seen.recorder.close()
     found = read_flow(tmp_path / "a")
     assert {step for step, profiles in found.items() if WEIGHTS in profiles} == {0, 7}
-    assert expected is not None
-    for ours, theirs in zip(found[0][WEIGHTS], expected.profile, strict=True):
+    for ours, theirs in zip(found[0][WEIGHTS], expected.profiles[WEIGHTS], strict=True):
         assert torch.equal(ours, theirs.double())
-    assert seen.gradient["before"]["log10_dp_dw"] == expected.dependence
-    assert seen.gradient["after"]["log10_dp_dw"] != expected.dependence
+    assert seen.gradient["before"]["log10_dp_dw"] == expected.gradient["log10_dp_dw"]
+    assert seen.gradient["after"]["log10_dp_dw"] != expected.gradient["log10_dp_dw"]
     for when, step in (("before", 0), ("after", 7)):
         drawn = curves_of(tmp_path / "a")[f"profile_weights/{when}_training"]
         assert list(drawn) == list(range(6))
@@ -88,9 +89,8 @@ def test_the_dependence_on_a_weight_is_the_root_mean_square_of_autograds() -> No
     model, batch = model.double().eval(), probe_batch(market.validation())
     assert isinstance(model, SequenceModel)
     batch = batch._replace(x=batch.x.double(), y=batch.y.double())
-    found = weight_contributions(model, batch, measure(model, batch).flow)
-    assert found is not None
-    for name, log10 in found.dependence.items():
+    found = measure_in_full(model, batch, None, measure(model, batch)).gradient["log10_dp_dw"]
+    for name, log10 in found.items():
         each = zip(batch.x.split(1), batch.lengths.split(1), strict=True)
         weight = model.get_parameter(name)
         norms = [torch.autograd.grad(model(*one), weight)[0].norm() for one in each]
@@ -98,10 +98,19 @@ def test_the_dependence_on_a_weight_is_the_root_mean_square_of_autograds() -> No
         assert 10**log10 == pytest.approx(torch.stack(norms).square().mean().sqrt().item(), 1e-10)
 
 
-def test_a_model_without_a_state_adds_to_no_weights(tmp_path: Path) -> None:
+def test_a_run_that_diverges_is_drawn_anew_and_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last picture may have been drawn before it diverged."""
+    said: list[object] = []
+    monkeypatch.setattr(figures, "profile_figure", lambda *_, subtitle, **_k: said.append(subtitle))
+    monkeypatch.setattr(Recorder, "figure", lambda *_: None)
     seen = watching(tmp_path / "a")
-    seen.probe(0)
+    seen.probe_if_due(0, seen.console)
+    with drawing():
+        DRAW(seen)
+        seen.finish(3, diverged=True)
     seen.recorder.close()
-    flow = seen.last[1].flow
-    _, without, _ = built("model=tcn", "data.max_days=6")
-    assert weight_contributions(without, seen.batch, flow) is None
+    assert said == ["", "diverged at step 3"]
+    assert list(seen.gradient) == ["before"]
+    assert list(read_flow(tmp_path / "a")) == [0]

@@ -136,6 +136,6 @@ def _csv(path: Path, header: list[str]) -> tuple[Any, Any]:
 
 def showable(tag: str, value: float) -> float:
     """Return a scalar as TensorBoard shows it: in float32's range, a share within 40 decades."""
-    if tag == "gradient/answer_share":
+    if tag == "gradient/answer_share" and not math.isnan(value):
         return max(-SHOWN_DECADES, min(SHOWN_DECADES, value))
     return math.copysign(math.inf, value) if abs(value) > FLOAT32_MAX else value

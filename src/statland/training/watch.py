@@ -144,8 +144,8 @@ class GradientWatch:
                 importance[when][self.span] = found["answer_importance"]
         theory = self.gradient["before"]["theory_decay_per_day"]
         for step, profiles in thinned(probes, PICTURES):
-            if step > self.pictured:
-                is_last = step == probes[-1][0]
+            is_last = step == probes[-1][0]
+            if step > self.pictured or (is_last and diverged is not None):
                 figure = figures.profile_figure(
                     title,
                     profiles,
