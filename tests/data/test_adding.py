@@ -128,14 +128,6 @@ def test_hochreiters_values_stand_in_the_first_half_of_short_histories_too(days:
     assert (day.min(), day.max()) == (2, days // 2)
 
 
-def test_the_span_is_the_farthest_day_with_a_needed_value() -> None:
-    for overrides, span in ((("data.max_days=50",), 49), (OF_1997, 108)):
-        market = adding(*overrides, "data.batch_size=200")
-        x, ages, _ = companies(market, 200)
-        back = ages - (x[..., 1] == 1).double().argmax(1) - 1
-        assert back.max() == market.span == span
-
-
 def test_the_age_of_the_youngest_may_follow_from_that_of_the_oldest() -> None:
     ages = {
         days: adding("data.min_days=null", f"data.max_days={days}").min_days

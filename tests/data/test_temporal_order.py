@@ -91,17 +91,6 @@ def test_the_best_constant_knows_only_how_many_classes_there_are(task: str, erro
     assert found["ar2"] == pytest.approx(error, rel=0.15)
 
 
-def test_the_span_is_that_of_the_first_symbol() -> None:
-    market = order(*OF_1997)
-    assert market.span == 110 - 10
-    back = [
-        len(word) - 1 - min(word.index(s) for s in "XY" if s in word)
-        for step in range(60)
-        for word, _ in words(market.train_batch(step))
-    ]
-    assert max(back) == market.span
-
-
 def test_a_sequence_is_right_where_every_output_is_within_0_3() -> None:
     y = torch.eye(4)[[0, 1, 2, 3]].double()
     error = torch.zeros(4, 4).double()
