@@ -74,6 +74,25 @@ def test_companies_of_like_age_share_a_batch(market_name: str) -> None:
     assert max(padded) <= (0.1 if isinstance(it, Stocks) else 0.2)
 
 
+def test_the_marked_days_decide_the_answer(market_name: str) -> None:
+    """And not without the first of them, where the values are few."""
+    it = market(market_name, "data.min_days=5")
+    answers: dict[tuple[float, ...], set[tuple[float, ...]]] = {}
+    without_one: dict[tuple[float, ...], set[tuple[float, ...]]] = {}
+    for batch in (it.train_batch(step) for step in range(50)):
+        marks = it.answer(batch)
+        if marks is None:
+            pytest.skip("nobody knows the days that decide its answer")
+        for x, age, mark, y in zip(batch.x, batch.lengths, marks, batch.y, strict=True):
+            assert not mark[age:].any()
+            values = x[mark].flatten().tolist()
+            answers.setdefault(tuple(values), set()).add(tuple(y.tolist()))
+            shorter = tuple(values[it.input_size :])
+            without_one.setdefault(shorter, set()).add(tuple(y.tolist()))
+    assert all(len(found) == 1 for found in answers.values())
+    assert len(answers) > 100 or any(len(found) > 1 for found in without_one.values())
+
+
 def test_ages_are_uniform() -> None:
     it = market("recall", "data.min_days=2", "data.max_days=21")
     ages = torch.cat([it.train_batch(step).lengths for step in range(4000)])
