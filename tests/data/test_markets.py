@@ -48,6 +48,34 @@ def test_validation_ages_are_evenly_spread(market_name: str) -> None:
         assert ages.mean() == pytest.approx((youngest + oldest) / 2, abs=0.01)
 
 
+<<<<<<< HEAD
+=======
+def test_validation_is_always_the_same(market_name: str) -> None:
+    one, other = market(market_name), market(market_name, "seed=1")
+    one.train_batch(3)
+    for batches in (one.validation(), other.validation()):
+        for a, b in zip(one.validation(), batches, strict=True):
+            assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
+
+
+def test_validation_again_is_of_other_companies_and_always_the_same(market_name: str) -> None:
+    """Of as many and as old ones. Price files have no others."""
+    one, other = market(market_name), market(market_name, "seed=1")
+    again = one.validation_again()
+    if not isinstance(one, SyntheticMarket):
+        assert again == []
+        return
+    one.train_batch(3)
+    assert len(again) == len(one.validation())
+    for batches in (one.validation_again(), other.validation_again()):
+        for a, b in zip(again, batches, strict=True):
+            assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
+    for a, b in zip(again, one.validation(), strict=True):
+        assert torch.equal(a.lengths, b.lengths)
+        assert not torch.equal(a.x, b.x)
+
+
+>>>>>>> w_truths
 def test_batches_keep_the_contract(market_name: str) -> None:
     it = market(market_name, "data.min_days=5", "data.max_days=12")
     ages = set()

@@ -15,6 +15,7 @@ from conftest import ROOT, ran
 
 from statland import load_run
 from statland.records import checkpoint
+from statland.records.summary import read_summary
 from statland.settings import SettingError
 from statland.training.evaluation import evaluate
 
@@ -132,3 +133,15 @@ def test_the_name_costs_no_import() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "'statland'" in done.stdout
     assert "'torch'" not in done.stdout
+
+
+@pytest.mark.parametrize("data", ["recall", "stocks"])
+def test_a_completed_run_is_validated_on_other_companies_too(data: str, tmp_path: Path) -> None:
+    """Without changing it; price files have no others."""
+    settings = (f"data={data}", "data.max_days=8", "steps=9", "probe_every=null")
+    again = ran(tmp_path, *settings)["validation_again"]
+    run = load_run(tmp_path)
+    others = run.market.validation_again()
+    assert again == (evaluate(run.model, run.market, others)[0]["mse"] if others else None)
+    assert (again is None) == (data == "stocks")
+    assert read_summary(tmp_path)["validation_again"] == again

@@ -16,7 +16,7 @@ from statland.batch import Batch
 from statland.settings import Range, SettingError
 
 # Streams of random numbers. Validation does not depend on the seed: all runs meet the same test.
-TRAIN, VALIDATION = 0, 1
+TRAIN, VALIDATION, VALIDATION_AGAIN = 0, 1, 2
 
 VALIDATION_COMPANIES = 256
 
@@ -48,6 +48,10 @@ class Market(ABC):
     @abstractmethod
     def validation(self) -> list[Batch]:
         """The same batches every time it is asked, whatever the seed."""
+
+    def validation_again(self) -> list[Batch]:
+        """Other companies, as fixed as those of `validation`; [] if the market has no others."""
+        return []
 
     def answer(self, batch: Batch) -> Tensor | None:
         """Mark the days that decide each company's answer, (B, T) bool; None if they are unknown.
@@ -100,7 +104,13 @@ class SyntheticMarket(Market):
 
     def validation(self) -> list[Batch]:
         """256 companies, their ages evenly spread; the same ones whatever the seed."""
-        rng = np.random.default_rng(VALIDATION)
+        return self._held_out(np.random.default_rng(VALIDATION))
+
+    def validation_again(self) -> list[Batch]:
+        """256 others."""
+        return self._held_out(np.random.default_rng([0, VALIDATION_AGAIN]))
+
+    def _held_out(self, rng: np.random.Generator) -> list[Batch]:
         ages = np.linspace(self.min_days, self.max_days, VALIDATION_COMPANIES).round().astype(int)
         return [self._batch(rng, some) for some in np.split(ages, 4)]
 

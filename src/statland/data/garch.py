@@ -41,15 +41,15 @@ class Garch(SyntheticMarket):
                 f"allowed: a sum below 1, or the variance has no bound"
             )
 
-    def validation(self) -> list[Batch]:
-        """The same batches always, each history twice: its tomorrow, and that with the other sign.
+    def _held_out(self, rng: np.random.Generator) -> list[Batch]:
+        """Return each history twice: its tomorrow, and that with the other sign.
 
         Over such a pair a forecast f errs by f^2 more than zero does, whatever it is: none wins
         by luck.
         """
         return [
             Batch(torch.cat([x, x]), torch.cat([lengths, lengths]), torch.cat([y, -y]))
-            for x, lengths, y in super().validation()
+            for x, lengths, y in super()._held_out(rng)
         ]
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -98,7 +98,7 @@ def _row(folder: Path) -> dict[str, Any]:
         **{n: _number(summary.get(n)) for n in ("steps", "seconds", "parameters", "span")},
         "validation": _number(validation.get("mse")),
         "skill": _number(validation.get("skill")),
-        **_of_course(folder, list(baselines.values())),
+        **_of_course(folder, list(baselines.values()), summary.get("validation_again")),
         **{f"baseline/{name}": loss for name, loss in baselines.items()},
     }
     gradient = summary.get("gradient", {})
@@ -111,10 +111,15 @@ def _row(folder: Path) -> dict[str, Any]:
     return own | row | summary["choices"]  # folder is where the run is, not the setting
 
 
-def _of_course(folder: Path, baselines: list[float]) -> dict[str, Any]:
-    """Return whether and when a run solved its market, and its speed."""
+def _of_course(folder: Path, baselines: list[float], again: float | None) -> dict[str, Any]:
+    """Return whether and when a run solved its market, and its speed.
+
+    `again` is the loss on other companies at the end: where the last validation alone fell below,
+    it is the second in a row.
+    """
     tags = "loss/validation", "score/accuracy", "speed/steps_per_second"
     curve, accuracy, timed = _scalars(folder, *tags)
+    curve += [(curve[-1][0] + 1, again)] if curve and again is not None else []
     threshold = SOLVED * min((loss for loss in baselines if loss >= EXACT), default=math.nan)
     solved = step_solved(curve, threshold)
     return {

@@ -100,6 +100,7 @@ class Run:
         self.baselines = baselines(self.market)
         self.held_out = [b.to(self.device, self.dtype) for b in self.market.validation()]
         self.validation: dict[str, float | None] = {}
+        self.validation_again: float | None = None  # mse on other companies, at the end
         self.steps = StepLog(recorder, self.model, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
         every, seen = self.settings["probe_every"], (self.market, self.held_out)
@@ -154,6 +155,8 @@ class Run:
         if status == "completed" and self.settings["checkpoint_every"] is not None:
             self._save()
         self._validate(self.steps.updates)
+        if status == "completed":
+            self._validate_again()
         self.watch.finish(self.steps.updates, diverged=status == "diverged")
         return status
 
@@ -211,6 +214,12 @@ class Run:
         self.recorder.scalars(updates, {"loss/validation": scores["mse"], **others})
         log.info("after %d updates: %s", updates, self.validation)
 
+    def _validate_again(self) -> None:
+        """Score the trained model on other companies: one validation alone may be luck."""
+        if others := self.market.validation_again():
+            batches = [batch.to(self.device, self.dtype) for batch in others]
+            self.validation_again = evaluate(self.model, self.market, batches)[0]["mse"]
+
     def _summary(self, status: str, seconds: float) -> dict[str, Any]:
         steps = self.steps
         return {
@@ -219,6 +228,7 @@ class Run:
             "seconds": seconds,
             "choices": self.choices,
             "validation": self.validation,
+            "validation_again": self.validation_again,
             "baselines": self.baselines,
             "gradient": self.watch.gradient,
             "span": self.watch.span,
