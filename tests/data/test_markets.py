@@ -48,8 +48,6 @@ def test_validation_ages_are_evenly_spread(market_name: str) -> None:
         assert ages.mean() == pytest.approx((youngest + oldest) / 2, abs=0.01)
 
 
-<<<<<<< HEAD
-=======
 def test_validation_is_always_the_same(market_name: str) -> None:
     one, other = market(market_name), market(market_name, "seed=1")
     one.train_batch(3)
@@ -75,7 +73,6 @@ def test_validation_again_is_of_other_companies_and_always_the_same(market_name:
         assert not torch.equal(a.x, b.x)
 
 
->>>>>>> w_truths
 def test_batches_keep_the_contract(market_name: str) -> None:
     it = market(market_name, "data.min_days=5", "data.max_days=12")
     ages = set()
