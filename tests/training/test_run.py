@@ -21,12 +21,11 @@ from statland.training import screen, step_log
 from statland.training.build import build
 from statland.training.config import Settings, check
 from statland.training.evaluation import baselines
+from statland.training.watch import span_of
 
 # The tags of every model, so that runs overlay.
 COMMON = {
-    "gradient/first_to_last",
     "gradient/log10_norm",
-    "gradient/reach_days",
     "loss/train",
     "loss/validation",
     "norm/clipped_fraction",
@@ -34,9 +33,10 @@ COMMON = {
     "norm/total",
     "profile_lag/0",
     "profile_summary/decay_per_day",
+    "profile_summary/first_to_last",
     "profile_summary/log10_error",
     "profile_summary/lost_companies",
-    "profile_summary/reach_inputs_days",
+    "profile_summary/reach_days",
     "score/mae",
 }
 
@@ -62,8 +62,8 @@ def test_every_model_and_every_market(model_name: str, market_name: str, tmp_pat
     assert {"mse", "mae", "skill"} <= set(summary["validation"])
     for when in ("before", "after"):
         gradient = summary["gradient"][when]
-        assert {"decay_per_day", "first_to_last", "reach_days", "reach_is_bounded"} < set(gradient)
-    assert summary["span"] == market.span
+        assert {"decay_per_day", "answer_share", "answer_importance", "reach_days"} < set(gradient)
+    assert summary["span"] == span_of(market, market.validation())
     assert set(summary["provenance"]) == {"commit", "clean", "versions", "command"}
 
     table = metrics(tmp_path)
@@ -91,7 +91,7 @@ def check_flow(folder: Path, model: SequenceModel, by_tag: dict[str, pd.Series])
     """What the probes of a run of 4 steps leave behind, with a state and without one."""
     has_state = isinstance(model, RecurrentModel)
     flow = pd.read_csv(folder / "gradient_flow.csv")
-    leading = flow[flow.quantity == ("state" if has_state else "x")]
+    leading = flow[flow.quantity == "x"]
     median = leading.set_index(["step", "lag"]).log10_median
     parts = set(model.initial_state(1)) if has_state else set()
     parts = parts if len(parts) > 1 else set()
@@ -102,10 +102,10 @@ def check_flow(folder: Path, model: SequenceModel, by_tag: dict[str, pd.Series])
     for step in set(weights.index):  # at every lag that the state has
         assert list(weights[step]) == list(leading[leading.step == step].lag)
     for tag in (
-        "gradient/first_to_last",
+        "profile_summary/first_to_last",
         "profile_summary/decay_per_day",
         "profile_summary/log10_error",
-        "profile_summary/reach_inputs_days",
+        "profile_summary/reach_days",
     ):
         assert list(by_tag[tag].index) == [0, 1, 2, 3, 4]
     for lag in (0, 1, 2, 5):
@@ -141,8 +141,8 @@ def test_probes_change_nothing(tmp_path: Path) -> None:
         ran(tmp_path / folder, "data=recall", "steps=12", "log_every=1", f"probe_every={every}")
     on, off = metrics(tmp_path / "on"), metrics(tmp_path / "off")
     watched = on.tag.str.split("/").str[0]
-    probes = ["profile_lag", "profile_summary", "recurrence", "units"]
-    of_probe = watched.isin(probes) | on.tag.isin(["gradient/first_to_last", "gradient/reach_days"])
+    probes = ["profile_lag", "profile_importance", "profile_summary", "recurrence", "units"]
+    of_probe = watched.isin(probes) | on.tag.str.startswith("gradient/answer_")
     trained = on[~of_probe].reset_index(drop=True)
     assert trained.equals(off)
     assert len(on) > len(off)
@@ -152,7 +152,7 @@ def test_probes_change_nothing(tmp_path: Path) -> None:
 def test_statquest_s_scalar_network_from_config_to_summary(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for weight, reach in ((2, None), (0.5, 6), (0.9, 43)):
+    for weight, days, word in ((2, 50, "explodes"), (0.5, 7, "vanishes"), (0.9, 43, "holds")):
         folder = tmp_path / str(weight)
         summary = ran(
             folder,
@@ -166,11 +166,9 @@ def test_statquest_s_scalar_network_from_config_to_summary(
         gradient = summary["gradient"]["before"]
         assert gradient["decay_per_day"] == pytest.approx(math.log10(weight), abs=1e-6)
         assert gradient["theory_decay_per_day"] == pytest.approx(math.log10(weight), abs=1e-6)
-        assert gradient["reach_days"] == (reach or 49)
-        assert gradient["reach_is_bounded"] is (weight < 1)
+        assert gradient["reach_days"] == days - 1
         assert gradient["lyapunov"] == [pytest.approx(math.log(weight), abs=1e-6)]
-        words = f"vanishes: 1% of it reaches {reach} days back" if reach else "explodes: 10^14.8"
-        assert words in capsys.readouterr().out
+        assert f"{word}: 99% of it comes from the last {days} days" in capsys.readouterr().out
 
 
 def test_an_untrained_model_is_measured(tmp_path: Path) -> None:
