@@ -86,7 +86,9 @@ def ran(folder: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
     """One run in this process, its folder `folder`; what summary.json holds."""
     if resume:
         age_events(folder)
-    return execute(prepare(settings_of(*overrides), choices_of(overrides)), folder, resume=resume)
+    varied = [override.split("=")[0].lstrip("+~") for override in overrides]
+    prepared = prepare(settings_of(*overrides), choices_of(overrides), varied)
+    return execute(prepared, folder, resume=resume)
 
 
 def age_events(folder: Path) -> None:

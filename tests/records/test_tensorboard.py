@@ -19,7 +19,7 @@ SOME = MODELS[:3]
 # One again with the settings of the one before, and one that explodes.
 RUNS = (*SOME, "again", "exploded")
 EXPLODES = ("model=rnn_orthogonal", "model.init.gain=2", "optimizer=sgd", "optimizer.lr=1")
-EXPLODES += ("clip_norm=null", "data=recall", "data.min_days=50", "data.max_days=50", "steps=60")
+EXPLODES += ("clip_norm=null", "data=recall", "data.max_days=50", "steps=60")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,8 @@ def test_scalars_overlay(server: str) -> None:
     """The tags that every run has are the same for all models."""
     tags = {run: set(t) for run, t in ask(f"{server}/data/plugin/scalars/tags").items()}
     common = set.intersection(*tags.values())
-    assert {*STORY, "norm/total", "profile/before_training", "profile/after_training"} <= common
+    assert {*STORY, "norm/total", "profile/before_training"} <= common
+    assert [run for run in tags if "profile/after_training" not in tags[run]] == ["exploded"]
     assert {"profile_lag/20", "score/skill", "speed/steps_per_second"} <= common
     answer = ask(f"{server}/data/plugin/scalars/scalars?run={SOME[0]}&tag=loss/train")
     assert [step for _, step, _ in answer] == [0, 1, 2, 3, 4]
@@ -91,7 +92,9 @@ def test_figures_and_text_are_there(server: str) -> None:
         assert {"gradient/verdict/text_summary", "settings/text_summary"} <= set(texts[model])
     query = f"run={SOME[0]}&tag=gradient/verdict/text_summary"
     said = ask(f"{server}/data/plugin/text/text?{query}")[0]["text"]
-    assert re.search(r"before training the gradient (vanishes|holds|explodes): .* reach", said)
+    assert re.search(
+        r"before training the gradient (vanishes|holds|explodes): .* an even share", said
+    )
 
 
 def test_hparams_joins_settings_and_metrics_in_one_row_a_run(server: str) -> None:
@@ -99,7 +102,7 @@ def test_hparams_joins_settings_and_metrics_in_one_row_a_run(server: str) -> Non
     body = {
         "experimentName": "",
         "allowedStatuses": [f"STATUS_{s}" for s in ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")],
-        "colParams": [{"hparam": "model"}, {"hparam": "data.max_days"}, {"metric": metric}],
+        "colParams": [{"hparam": "model"}, {"hparam": "days"}, {"metric": metric}],
         "startIndex": 0,
         "sliceSize": 100,
     }
@@ -111,9 +114,12 @@ def test_hparams_joins_settings_and_metrics_in_one_row_a_run(server: str) -> Non
         value = next(m for m in group["metricValues"] if m["name"] == metric)
         rows[session["name"]] = value
         model = {"again": SOME[-1], "exploded": "rnn_orthogonal"}
-        assert group["hparams"]["data.max_days"] == 50
+        assert group["hparams"]["days"] == 50
         assert group["hparams"]["model"] == model.get(session["name"], session["name"])
     assert set(rows) == set(RUNS)
+    # Parallel coordinates draws runs that have the same settings.
+    hparams = {group["sessions"][0]["name"]: set(group["hparams"]) for group in groups}
+    assert all(hparams[name] == hparams[SOME[0]] >= {"log_every", "steps"} for name in SOME)
     for run, value in rows.items():
         curve = ask(f"{server}/data/plugin/scalars/scalars?run={run}&tag=loss/validation")
         assert value["value"] == pytest.approx(curve[-1][2])
@@ -122,9 +128,9 @@ def test_hparams_joins_settings_and_metrics_in_one_row_a_run(server: str) -> Non
 
 # What the Time series page opens first, and HParams' five default columns.
 STORY = [
-    "gradient/first_to_last",
+    "gradient/answer_importance",
+    "gradient/answer_share",
     "gradient/log10_norm",
-    "gradient/reach_days",
     "loss/train",
     "loss/validation",
 ]

@@ -22,6 +22,7 @@ from statland.training.build import build
 from statland.training.config import Settings, check
 from statland.training.evaluation import baselines
 from statland.training.fit import fit
+from statland.training.watch import span_of
 
 # The tags of every model, so that runs overlay.
 PROFILE = ("decay_per_day", "first_to_last", "log10_error", "lost_companies", "reach_days")
@@ -52,7 +53,8 @@ def test_every_model_and_every_market(model_name: str, market_name: str, tmp_pat
     assert {"mse", "mae", "skill"} <= set(summary["validation"])
     for when in ("before", "after"):
         gradient = summary["gradient"][when]
-        assert {"decay_per_day", "first_to_last", "reach_days"} < set(gradient)
+        assert {"decay_per_day", "answer_share", "answer_importance", "reach_days"} < set(gradient)
+    assert summary["span"] == span_of(market, market.validation())
     assert set(summary["provenance"]) == {"commit", "clean", "versions", "command"}
 
     table = metrics(tmp_path)
