@@ -97,7 +97,7 @@ def test_the_command_writes_tables_figures_and_one_page(folder: Path) -> None:
     assert max(map(len, lines[start : start + 6])) <= 100  # header, rule, four rows
     keys = zip(load(folder)["model"], load(folder)["data.max_days"], strict=True)
     for row, key in zip(lines[start + 2 : start + 6], dict.fromkeys(keys), strict=True):
-        assert f"{np.mean(LOSSES[key]):.4g} ± {np.std(LOSSES[key], ddof=1):.2g}" in row
+        assert f"{np.mean(LOSSES[key]):.3g} ± {np.std(LOSSES[key], ddof=1):.1g}" in row
 
     for _, row in pd.read_csv(folder / "compare.csv").iterrows():
         expected = np.mean(LOSSES[row["model"], row["data.max_days"]])

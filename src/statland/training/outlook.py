@@ -7,10 +7,11 @@ from pathlib import Path
 RUNS = Path(__file__).parents[3] / "data/outlook.csv"
 
 NEAR = 0.5  # decades
+FEWEST = 10  # runs of which it is worth saying how many solved
 
 
 def outlook(share: float | None) -> str | None:
-    """Return how many runs of about this answer_share solved their market; None if none is known.
+    """Return how many runs of about this answer_share solved their market; None if few are known.
 
     `share` is in log10 against an even share, -inf for exactly 0. Runs within half a decade count.
     """
@@ -19,6 +20,6 @@ def outlook(share: float | None) -> str | None:
     with RUNS.open(encoding="utf-8") as file:
         runs = [(float(row["share"]), row["solved"] == "True") for row in csv.DictReader(file)]
     solved = [yes for other, yes in runs if other == share or abs(other - share) <= NEAR]
-    if not solved:
+    if len(solved) < FEWEST:
         return None
     return f"of {len(solved)} such runs, {sum(solved) / len(solved):.0%} solved"
