@@ -59,7 +59,7 @@ COMMAND = ("model=diagonal", "model/init=sleepy", "data=pair", "steps=3", "hydra
 
 
 def test_a_run_and_resuming_it(folder: Path) -> None:
-    done = train(folder, *COMMAND, "trust=[my_package]")
+    done = train(folder, *COMMAND, "trust=my_package")
     assert done.returncode == 0, done.stderr
     summary = json.loads((folder / "run/summary.json").read_text())
     assert summary["config"]["model"]["_target_"] == "my_package.diagonal.Diagonal"
@@ -75,7 +75,7 @@ def test_a_run_and_resuming_it(folder: Path) -> None:
     assert "_target_ is my_package." in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (folder / "imported").exists()
-    done = train(folder, "resume=run", "steps=5", "trust=[my_package]")
+    done = train(folder, "resume=run", "steps=5", "trust=my_package")
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "run/summary.json").read_text())["steps"] == 5
 
