@@ -1,13 +1,20 @@
 """A model, a market and an initialisation of one's own, outside the project, as commands."""
 
+import io
 import json
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from forked import run_script
+from rich.console import Console
+
+from statland.training.screen import print_stopped
+from statland.training.step_log import StepLog
 
 OWN = ROOT / "tests/two_files"
 INIT = '''\
@@ -52,7 +59,7 @@ COMMAND = ("model=diagonal", "model/init=sleepy", "data=pair", "steps=3", "hydra
 
 
 def test_a_run_and_resuming_it(folder: Path) -> None:
-    done = train(folder, *COMMAND, "trust=[my_package]")
+    done = train(folder, *COMMAND, "trust=my_package")
     assert done.returncode == 0, done.stderr
     summary = json.loads((folder / "run/summary.json").read_text())
     assert summary["config"]["model"]["_target_"] == "my_package.diagonal.Diagonal"
@@ -68,9 +75,40 @@ def test_a_run_and_resuming_it(folder: Path) -> None:
     assert "_target_ is my_package." in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (folder / "imported").exists()
-    done = train(folder, "resume=run", "steps=5", "trust=[my_package]")
+    done = train(folder, "resume=run", "steps=5", "trust=my_package")
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "run/summary.json").read_text())["steps"] == 5
+
+
+def test_the_command_that_a_stopped_run_prints_resumes_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:  # which a forked script inherits
+        patched.setattr(StepLog, "add", stop)
+        stopped = train(folder, *COMMAND[:-1], "folder=a run", "trust=[my_package]")
+    line = next(line for line in stopped.stdout.splitlines() if line.startswith("resume with: "))
+    python, script, *arguments = shlex.split(line.removeprefix("resume with: "))
+    assert (python, script) == ("python", str(ROOT / "scripts/train.py"))
+    done = run_script("train.py", *arguments, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "a run/summary.json").read_text())["status"] == "completed"
+
+
+def stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_script_is_where_it_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my bench").mkdir()
+    for folder, expected in ((tmp_path, "my bench/train.py"), (tmp_path / "my bench", "train.py")):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [expected])
+        screen = Console(file=io.StringIO(), markup=False)
+        print_stopped(screen, Path("run"), 7, [])
+        command = screen.file.getvalue().splitlines()[-1].removeprefix("resume with: ")
+        assert shlex.split(command) == ["python", expected, "resume=run"]
 
 
 def test_a_sweep_of_ones_own(folder: Path) -> None:

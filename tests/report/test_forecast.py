@@ -112,6 +112,7 @@ def test_what_is_written_is_what_a_later_run_reads(
 ) -> None:
     shares, path = [-1.0, -1.4, -1.6, -INF, -INF, -INF, NAN], tmp_path / "outlook.csv"
     monkeypatch.setattr(outlook, "RUNS", path)
+    monkeypatch.setattr(outlook, "FEWEST", 1)
     assert outlook.outlook(-1.0) is None
     runs = runs_of(shares, [True, False, False, True, False, False, True], "abcdefg")
     assert write_outlook(path, runs.assign(**{"data": "recall", "data.batch_size": 32})) == 6

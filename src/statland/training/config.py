@@ -45,6 +45,8 @@ def check(values: Mapping[str, Any]) -> Settings:
     The settings of model, data and optimizer are checked by `build`.
     """
     known = get_type_hints(Settings, include_extras=True)
+    if isinstance(name := values.get("trust"), str):
+        values = {**values, "trust": [name]}
     for key in values:
         if key not in known:
             allowed = f"{', '.join(sorted(known))}{did_you_mean(key, known)}"
@@ -58,7 +60,9 @@ def check(values: Mapping[str, Any]) -> Settings:
             f"published is {values['published']!r}; allowed: {{WHAT: WHAT A PAPER PRINTED}}"
         )
     if not all(isinstance(name, str) and name.isidentifier() for name in values["trust"]):
-        raise SettingError(f"trust is {values['trust']!r}; allowed: [names of Python packages]")
+        raise SettingError(
+            f"trust is {values['trust']!r}; allowed: names of Python packages, 'trust=[a,b]'"
+        )
     return Settings(**values)  # type: ignore[typeddict-item]  # its keys were compared above
 
 

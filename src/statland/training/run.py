@@ -121,7 +121,8 @@ class Run:
             status = self.train()
         except (Interrupted, KeyboardInterrupt):
             status = "interrupted"
-            screen.print_stopped(self.console, self.recorder.folder, self.steps.updates)
+            stopped = self.recorder.folder, self.steps.updates, self.settings["trust"]
+            screen.print_stopped(self.console, *stopped)
             raise
         except Exception:
             log.exception("the run failed")

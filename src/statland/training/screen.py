@@ -3,7 +3,8 @@
 import json
 import math
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -73,11 +74,12 @@ def print_where(console: Console, folder: Path) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def print_stopped(console: Console, folder: Path, updates: int) -> None:
-    """Print where a stopped run is, and the command that resumes it."""
-    short = quoted_path(folder)
+def print_stopped(console: Console, folder: Path, updates: int, trust: Sequence[str]) -> None:
+    """Print where a stopped run is, and the command that resumes it from the current folder."""
+    script, short = quoted_path(Path(sys.argv[0])), quoted_path(folder)
+    trusting = " " + shlex.quote(f"trust=[{','.join(trust)}]") if trust else ""
     console.print(f"stopped after {updates} steps; all is saved in {short}", soft_wrap=True)
-    console.print(f"resume with: python scripts/train.py resume={short}", soft_wrap=True)
+    console.print(f"resume with: python {script} resume={short}{trusting}", soft_wrap=True)
 
 
 def tensorboard_link() -> str:
