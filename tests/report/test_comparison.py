@@ -115,7 +115,7 @@ def test_the_command_writes_tables_figures_and_one_page(folder: Path) -> None:
     assert html.count("data:image/png;base64,") == 4
     assert all(escape(CAPTIONS[name]) in html for name in ("strips", "forecast"))
     first = re.findall("<th>([^<]*)", html.partition("<details>")[0])
-    question = ["model", "max_days", "solved", "median steps to solve", "last mse", "share"]
+    question = ["model", "max_days", "solved", "steps", "last mse", "share"]
     assert first[:9] == [*question, "importance", "reach", "gradient"]
     assert not re.search(r'src="(?!data:)', html)  # self-contained
     links = set(re.findall(r'href="([^"]*)"', html))
