@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from statland.report.groups import settings_of, varying
+from statland.report.groups import label, settings_of, varying
 from statland.settings import SettingError, choice
 
 SEEDS = 6  # that a choice needs: three to choose on, and three to judge on
@@ -33,15 +33,16 @@ def tune(runs: pd.DataFrame, key: str) -> Tuned:
             f"a setting of two values or more, with {SEEDS} seeds or more"
         )
     first, rest = seeds[: len(seeds) // 2], seeds[len(seeds) // 2 :]
-    others = [name for name in varying(runs.drop(columns=key)) if name != key] or ["model"]
-    loss = runs["validation"].where(runs["status"] == "completed", np.inf).fillna(np.inf)
+    others = varying(runs.drop(columns=key)) or ["model"]
+    loss = runs["validation"].where(runs["status"] == "completed").fillna(np.inf)
+    loss = loss.where(runs["status"].isin(["completed", "diverged"]))  # nan where it has not ended
     kept, chosen, at_edge = [], [], []
-    for names, own in runs.groupby(others, sort=False, dropna=False):
+    for values, own in runs.groupby(others, sort=False, dropna=False):
         on_first = own["seed"].isin(first)
-        means = loss[own.index][on_first].groupby(own[key]).mean()
+        means = loss[own.index][on_first].groupby(own[key]).mean().dropna()
         if means.empty:
             continue
-        name, best = " ".join(map(str, names)), means.idxmin()
+        name, best = label(dict(zip(others, values, strict=True)), ""), means.idxmin()
         kept.append(own[(own[key] == best) & own["seed"].isin(rest)])
         is_number = pd.api.types.is_numeric_dtype(runs[key])
         chosen.append(f"{name} {best:g}" if is_number else f"{name} {best}")
