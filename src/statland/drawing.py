@@ -48,6 +48,8 @@ EVEN_SHARES: dict[str, Any] = {
     "norm": BoundaryNorm([-1e9, *LEVELS, 1e9], len(LEVELS) + 1),
 }
 
+UNKNOWN = "#d4d4d4"  # of cells for which nothing was measured
+
 FONT = 8.5  # legible at half the size, as in TensorBoard's thumbnails
 RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -96,6 +98,14 @@ def panels_of(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
         axes.set_title(plain(name, 36), fontsize=FONT + 1)
         axes.grid(alpha=0.25)
     return figure, grid[: len(names)]
+
+
+def stacked_panels(heights: Sequence[float], across: int) -> tuple[Figure, np.ndarray]:
+    """Rows of panels of these heights, in strips of a quarter of an inch, so many side by side."""
+    size = 3.4 + 3.4 * across, 1.2 + 0.27 * sum(heights) + 0.85 * len(heights)
+    figure = Figure(size, dpi=130, layout="constrained")
+    grid: Any = {"height_ratios": heights}
+    return figure, figure.subplots(len(heights), across, squeeze=False, gridspec_kw=grid)
 
 
 def curve(

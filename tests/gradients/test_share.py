@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from statland.gradients.share import answer_share, by_lag, reach_days, shares, word
+from statland.gradients.flow import by_lag
+from statland.gradients.share import answer_share, reach_days, shares, word
 
 nan, inf = math.nan, math.inf
 
@@ -99,5 +100,5 @@ def test_the_weakest_day_of_each_company_counts_and_companies_by_their_mean_squa
 
 def test_marks_by_lag() -> None:
     days = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0]]).bool()
-    found = by_lag(days, torch.tensor([4, 2]))
+    found = by_lag(days.double(), torch.tensor([4, 2]), torch.zeros(2).bool()) == 1
     assert found.tolist() == [[False, False, False, True], [True, False, False, False]]

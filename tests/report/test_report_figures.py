@@ -14,16 +14,15 @@ from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from statland.drawing import COLOURS, styles
+from statland.drawing import COLOURS, UNKNOWN, styles
 from statland.report.figures import (
-    GREY,
     curves_figure,
     dependence_figure,
     forecast_figure,
     grid_figure,
     profiles_figure,
-    strips_figure,
 )
+from statland.report.strips import strips_figure
 
 EVERY = styles({name: name for name in MODELS})
 
@@ -294,8 +293,8 @@ def test_a_strip_is_grey_after_what_diverged_and_pale_where_nothing_is_left() ->
     mesh = after.collections[0]
     values = np.ma.masked_invalid(mesh.get_array())
     assert values.mask.tolist() == [[False] * 10, [False] * 10, [True] * 10]
-    assert same_color(after.get_facecolor(), GREY)
-    assert not any(same_color(GREY, colour) for colour in mesh.cmap.colors)
+    assert same_color(after.get_facecolor(), UNKNOWN)
+    assert not any(same_color(UNKNOWN, colour) for colour in mesh.cmap.colors)
     assert same_color(mesh.to_rgba(values[0, 0]), max(mesh.cmap.colors, key=sum))  # exactly 0
     runs, _ = strips()
     strips_figure(runs, each(runs, {})).draw_without_rendering()  # of runs that were not measured

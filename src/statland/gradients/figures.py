@@ -16,6 +16,7 @@ from statland.drawing import (
     COLOURS,
     EVEN_SHARES,
     FONT,
+    UNKNOWN,
     finite,
     label_even_shares,
     label_powers,
@@ -23,7 +24,7 @@ from statland.drawing import (
 )
 from statland.gradients.flow import Flow
 from statland.gradients.probe import WEIGHTS
-from statland.gradients.share import Profile, log10_sum, profile, reach_days
+from statland.gradients.share import Profile, even_shares, profile, reach_days
 
 BEFORE, AFTER, THEORY, ANSWER, ADDED = "#999999", "#0072B2", "#D55E00", "#009E73", "#882255"
 PARTS = tuple(colour for colour in COLOURS[::-1] if colour not in (AFTER, THEORY, ANSWER, ADDED))
@@ -33,7 +34,7 @@ WIDTH, HEIGHT, DPI, LETTERS = 4.2, 4.0, 150, 50
 # How the reach is marked on its curve; of a heatmap's cells, where there is no flow to show.
 REACHED: dict[str, Any] = {"marker": "o", "ms": 6.0, "mfc": "white", "mew": 1.8, "ls": ""}
 CELLS: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
-UNKNOWN, ZERO, LOST = "#d4d4d4", "#b4c7dc", "#7f8fa6"
+ZERO, LOST = "#b4c7dc", "#7f8fa6"
 
 
 def profile_figure(
@@ -90,9 +91,7 @@ def heatmap_figure(
     """
     figure, axes = _canvas(title, subtitle)
     steps, medians = list(course), torch.stack(list(course.values())).double()
-    total = log10_sum(medians.nan_to_num(nan=-torch.inf, neginf=-torch.inf))[:, None]
-    even = total - np.log10(medians.shape[1])
-    relative = (medians - even).where(medians.isfinite(), torch.nan).T  # (lags, steps)
+    relative = even_shares(medians).where(medians.isfinite(), torch.nan).T  # (lags, steps)
     image = axes.imshow(relative.numpy(), **CELLS, **EVEN_SHARES)
     grey = _greys(axes, medians)
     reach = [np.nan if (days := reach_days(m[None])) is None else days for m in medians]

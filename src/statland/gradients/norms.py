@@ -36,9 +36,14 @@ def log10(value: float) -> float:
     return math.log10(value) if value > 0 else -math.inf if value == 0 else value
 
 
-def log10_together(log10: Tensor) -> float:
-    """log10 of the 2-norm of values (N,) whose log10 is given; -inf where all are 0, or none is."""
-    return (2 * math.log(10) * log10.double()).logsumexp(0).item() / (2 * math.log(10))
+def log10_sum(log10: Tensor) -> Tensor:
+    """log10 of the sum over the last dimension of values given by their log10."""
+    return (math.log(10) * log10.double()).logsumexp(-1) / math.log(10)
+
+
+def log10_norm(log10: Tensor) -> Tensor:
+    """log10 of their 2-norm; -inf where all are 0, or there is none."""
+    return log10_sum(2 * log10) / 2
 
 
 def _norm(tensor: Tensor) -> float:

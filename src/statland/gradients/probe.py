@@ -9,13 +9,12 @@ from torch import Tensor
 
 from statland.batch import Batch
 from statland.gradients.activity import activity
-from statland.gradients.flow import Flow, gradient_flow
+from statland.gradients.flow import Flow, by_lag, gradient_flow
 from statland.gradients.importance import answer_importance, importance_by_lag
-from statland.gradients.norms import log10_together
+from statland.gradients.norms import log10_norm
 from statland.gradients.share import (
     Profile,
     answer_share,
-    by_lag,
     decay_per_day,
     first_to_last,
     middle,
@@ -147,13 +146,14 @@ def largest_lyapunov_exponents(model: RecurrentModel, batch: Batch) -> Tensor:
 
 def _share(log10: Tensor, answer: Tensor, batch: Batch) -> float:
     """The share of the answer, which is marked by day, of flows by lag."""
-    return answer_share(log10, by_lag(answer.cpu(), batch.lengths.cpu()))
+    marks = by_lag(answer.cpu().double(), batch.lengths.cpu(), log10.isnan().all(1))
+    return answer_share(log10, marks == 1)
 
 
 def _log10_rms(log10: Tensor) -> float | None:
     """log10 of the root mean square of known values; None if there is none, or all are 0."""
     known = log10[~log10.isnan()]
-    value = log10_together(known) - math.log10(max(1, len(known))) / 2
+    value = log10_norm(known).item() - math.log10(max(1, len(known))) / 2
     return value if math.isfinite(value) else None
 
 

@@ -8,8 +8,9 @@ decades.
 import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
+
+from statland.gradients.norms import log10_norm, log10_sum
 
 # A day that gets less than this of an even share gets next to nothing.
 LITTLE = 0.01
@@ -42,28 +43,35 @@ def profile(log10: Tensor) -> Profile:
     return Profile(quantile(0.5), quantile(0.1), quantile(0.9), sizes, zeros)
 
 
-def shares(log10: Tensor) -> Tensor:
-    """Return the part of a company's flow that each lag gets (B, T), 0 where there is none.
+def even_shares(log10: Tensor) -> Tensor:
+    """Return log10 of each flow against an even share, e = T f / (sum over T days of f): (..., T).
 
-    f_b / (sum over its days of f_b). All is 0 for a company that is lost, or whose flow is.
+    -inf for an exact 0, and nan where there is no flow; T does not count those days.
     """
-    known = log10.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
-    total = log10_sum(known)[:, None]
-    return (10 ** (known - total)).where(total.isfinite(), 0)
+    is_known = ~log10.isnan()
+    total = log10_sum(log10.where(is_known, -math.inf))[..., None]
+    even = total - is_known.sum(-1, keepdim=True).double().log10()
+    return (log10 - even).where(total.isfinite(), log10)
+
+
+def shares(log10: Tensor) -> Tensor:
+    """Return the part of a company's flow that each lag gets (B, T), 0 where there is none."""
+    days = (~log10.isnan()).sum(1, keepdim=True)
+    return (10 ** even_shares(log10) / days).nan_to_num(0)
 
 
 def word(log10: Tensor) -> str | None:
     """Return vanishes, explodes or holds; None if it is not known.
 
-    By e = T f / (sum of f), a day's gradient against an even share, its arithmetic mean over the
-    companies that are not lost: *vanishes* if the first day's is below 0.01, which is tested first,
-    *explodes* if the last day's is, else *holds*. With one day, or all companies lost, None.
+    By the arithmetic mean of even shares over the companies that are not lost: *vanishes* if the
+    first day's is below 0.01, which is tested first, *explodes* if the last day's is, else *holds*.
+    With one day, or all companies lost, None.
     """
     ages = (~log10.isnan()).sum(1)
     known = ages > 0
     if not known.any() or int(ages.max()) == 1:
         return None
-    even = shares(log10)[known] * ages[known, None]
+    even = 10 ** even_shares(log10[known])
     first = even.gather(1, ages[known, None] - 1).mean().item()
     last = even[:, 0].mean().item()
     return "vanishes" if first < LITTLE else "explodes" if last < LITTLE else "holds"
@@ -95,16 +103,10 @@ def answer_share(log10: Tensor, answer: Tensor) -> float:
         return math.nan
     log10, answer, ages = log10[known], answer[known], ages[known]
     weakest = log10.where(answer, math.inf).amin(1)
-    total = log10_sum(2 * log10.nan_to_num(nan=-math.inf, neginf=-math.inf)) / 2
+    total = log10_norm(log10.where(~log10.isnan(), -math.inf))
     share = (weakest - total).where(weakest > -math.inf, -math.inf)
     even = -ages.double().log10() / 2
-    return (log10_sum(2 * share) / 2 - log10_sum(2 * even) / 2).item()
-
-
-def by_lag(days: Tensor, lengths: Tensor) -> Tensor:
-    """Marks by day (B, T) as marks by lag; False where a company is younger."""
-    day = lengths[:, None] - 1 - torch.arange(days.shape[1])
-    return days.gather(1, day.clamp(min=0)) & (day >= 0)
+    return (log10_norm(share) - log10_norm(even)).item()
 
 
 def middle(values: Tensor) -> float:
@@ -139,8 +141,3 @@ def first_to_last(log10: Tensor) -> float:
         return math.nan
     first = old.gather(1, ages[ages > 0, None] - 1).squeeze(1)
     return (first - old[:, 0]).nanquantile(0.5, interpolation="lower").item()
-
-
-def log10_sum(log10: Tensor) -> Tensor:
-    """log10 of the sum over the last dimension of values given by their log10."""
-    return (math.log(10) * log10.double()).logsumexp(-1) / math.log(10)

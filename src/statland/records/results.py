@@ -13,7 +13,7 @@ import torch
 from rich.progress import track
 
 from statland.data.base import EXACT
-from statland.gradients.norms import log10_together
+from statland.gradients.norms import log10_norm
 from statland.records.files import METRICS, read_flow
 from statland.records.identity import read_identity
 from statland.records.summary import NAME, read_summary
@@ -141,7 +141,7 @@ def _of_gradient(found: dict[str, Any], when: str) -> dict[str, Any]:
     if "answer_zero" not in found:
         found = {key: found.get(key) for key in ("theory_decay_per_day", "lyapunov", "log10_dp_dw")}
     weights = [v for v in (found.get("log10_dp_dw") or {}).values() if v is not None]
-    together = log10_together(torch.tensor(weights, dtype=torch.float64))
+    together = log10_norm(torch.tensor(weights, dtype=torch.float64)).item()
     numbers = {
         "share": -math.inf if found.get("answer_zero") else found.get("answer_share"),
         "weights_share": found.get("answer_share_of_weights"),

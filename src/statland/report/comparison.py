@@ -90,13 +90,14 @@ def show(comparison: Comparison, console: Console) -> None:
 def figures(groups: Groups) -> dict[str, "Figure"]:
     """Every figure that the runs allow, by name."""
     from statland.report import figures as draw  # importing matplotlib takes a second
+    from statland.report.strips import strips_figure
 
     runs = groups.runs[groups.runs["counts"]]
     if runs.empty:
         return {}
     diverged = zip(runs["folder"], runs["status"] == "diverged", strict=True)
     profiles = {folder: profiles_of(folder, is_lost) for folder, is_lost in diverged}
-    drawn = {"strips": draw.strips_figure(runs, profiles)}
+    drawn = {"strips": strips_figure(runs, profiles)}
     if runs.groupby("market")["contestant"].nunique().max() <= MOST_CURVES:
         drawn["profiles"] = draw.profiles_figure(runs, profiles)
     drawn["validation"] = draw.curves_figure(runs, {f: curve_of(f) for f in runs["folder"]})

@@ -18,21 +18,19 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from statland.drawing import (
-    EVEN_SHARES,
     FONT,
+    UNKNOWN,
     Style,
     curve,
     finish,
-    label_even_shares,
     label_powers,
     legend_of,
     panels_of,
-    plain,
     power,
     styles,
 )
 
-GREY, NEVER = "#d4d4d4", "#efefef"
+NEVER = "#efefef"  # the band of runs that never solve
 SHARES = (-50, 3)  # decades: the shares of the forecast are drawn within these
 DECADES = 12  # of a grid's gradient: one scale for all sweeps
 THEORY: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": (0, (1, 3))}
@@ -91,53 +89,6 @@ def profiles_figure(
     return finish(figure, drawn, "days back from the last day", "gradient flow  |dp/dx|")
 
 
-def strips_figure(
-    runs: pd.DataFrame, profiles: Mapping[str, Mapping[str, Sequence[float]]]
-) -> Figure:
-    """How much of the gradient each day gets, against an even share: a strip per contestant.
-
-    The first day is on the left, the last on the right; strips are ordered by the share of the
-    answer before training. A strip is the median over seeds of log10 of T f / (sum of f), where f
-    is the median flow to the inputs; `profiles` holds its log10 by lag, by the runs' folder.
-    """
-    markets = {str(market): own for market, own in runs.groupby("market", sort=False)}
-    moments = ("before", "after") if (runs["steps"] > 0).any() else ("before",)
-    counts = [own["contestant"].nunique() for own in markets.values()]
-    size = 3.4 + 3.4 * len(moments), 1.2 + 0.27 * sum(counts) + 0.85 * len(counts)
-    figure = Figure(size, dpi=130, layout="constrained")
-    grid: Any = {"height_ratios": counts}
-    panels = figure.subplots(len(markets), len(moments), squeeze=False, gridspec_kw=grid)
-    for (market, own), axes in zip(markets.items(), panels, strict=True):
-        order = own.groupby("contestant", sort=False)["share_before"].median()
-        names = list(order.sort_values(ascending=False, kind="stable").index)
-        days = max((len(profiles[f].get("before", ())) for f in own["folder"]), default=1)
-        for panel, when in zip(axes, moments, strict=True):
-            strips = np.full((len(names), days), np.nan)
-            for row, name in enumerate(names):
-                found = [profiles[f] for f in own["folder"][own["contestant"] == name]]
-                strip = _even_shares(_median_seed(found, when))
-                strips[row, days - len(strip) :] = strip[::-1]
-            edges = np.arange(days + 1) - 0.5, np.arange(len(names) + 1) - 0.5
-            mesh = panel.pcolormesh(*edges, strips, **EVEN_SHARES)
-            panel.hlines(edges[1], *edges[0][[0, -1]], color="white", lw=3)
-            panel.set_facecolor(GREY)
-            panel.invert_yaxis()
-            panel.set_yticks(range(len(names)), map(plain, names) if when == "before" else [])
-            panel.tick_params(labelsize=FONT, left=False)
-            panel.spines[:].set_visible(False)
-            where = f"{plain(market, 36)}: " if len(markets) > 1 else ""
-            panel.set_title(f"{where}{when} training", fontsize=FONT + 1)
-            _label_days(panel, days, own["span"].mean())
-        sides = [_solved_in_words(own[own["contestant"] == name]) for name in names]
-        right = axes[-1].secondary_yaxis("right")
-        right.set_yticks(range(len(names)), sides)
-        right.tick_params(labelsize=FONT, right=False, length=0)
-        right.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=panels, aspect=30, shrink=min(1, 6 / sum(counts)))
-    label_even_shares(bar)
-    return figure
-
-
 def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     """Two settings, y by x: decades from the last day to the first, beside the final loss.
 
@@ -169,7 +120,7 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
             axes.contour(*places, known, levels=[0], colors="black", linewidths=2)
             drawn["Lyapunov exponent 0"] = Line2D([], [], color="black", lw=2)
     if not np.isfinite([decades, losses]).all():
-        drawn["no finite value"] = Patch(color=GREY)
+        drawn["no finite value"] = Patch(color=UNKNOWN)
     return finish(figure, drawn, x, y)
 
 
@@ -202,9 +153,9 @@ def forecast_figure(runs: pd.DataFrame) -> Figure:
     axes.set_yscale("log")
     axes.set_ylim(foot, 3 * most)
     axes.axvline(-2, color="black", lw=0.9, ls=":")
-    axes.text(axes.get_xlim()[1], never, "not solved  ", fontsize=FONT, va="center", ha="right")
-    axes.text(-2, foot, "vanishes  ", fontsize=FONT, va="bottom", ha="right")
-    axes.text(-2, foot, "  holds", fontsize=FONT, va="bottom")
+    # Above the dots, by an empty line.
+    axes.text(axes.get_xlim()[0], never, "  not solved\n", fontsize=FONT, va="bottom")
+    axes.text(-2, foot, "below 1%  ", fontsize=FONT, va="bottom", ha="right")
     drawn = legend_of(style, line=False)
     return finish(figure, drawn, "the answer's share before training", "steps until solved")
 
@@ -235,7 +186,9 @@ def dependence_figure(runs: pd.DataFrame) -> Figure:
         _scale_days(axes, "x", np.nanmin(reaches), 1.5 * max(1.0, np.nanmax(reaches)))
     label_powers(*(axes for axes, _ in panels))
     if (runs["steps"] > 0).any():
-        drawn |= _two_dots("after training", "before training")
+        look: dict[str, Any] = {"color": "black", "marker": "o", "ls": ""}
+        drawn["after training"] = Line2D([], [], **look)
+        drawn["before training"] = Line2D([], [], mfc="white", **look)
     return finish(figure, drawn, "reach, in days", "dependence on the weights  |dp/dW|")
 
 
@@ -258,39 +211,11 @@ def _median_seed(seeds: Sequence[Mapping[str, Sequence[float]]], when: str) -> n
     return np.where(np.isfinite(median), median, np.nan)
 
 
-def _even_shares(log10: np.ndarray) -> np.ndarray:
-    """log10 of T f / (sum of f) by lag, -inf where f is 0 or not known."""
-    if not np.isfinite(log10).any():
-        return log10
-    total = np.logaddexp.reduce(log10[np.isfinite(log10)] * np.log(10)) / np.log(10)
-    return np.where(np.isfinite(log10), log10 + np.log10(len(log10)) - total, -1e8)
-
-
-def _label_days(axes: Axes, days: int, span: float) -> None:
-    """Name the first day, the last, and the answer's farthest."""
-    names = {0: "first day", days - 1: "last day"}
-    if math.isfinite(span):
-        place = days - 1 - int(span)
-        names[place] = "first day:\nthe answer" if place == 0 else "the\nanswer"
-    axes.set_xticks(list(names), names.values())
-
-
-def _solved_in_words(runs: pd.DataFrame) -> str:
-    """How many seeds have solved, and the median of their steps."""
-    diverged = int((runs["status"] == "diverged").sum())
-    solved = runs[runs["solved"].astype(bool)]
-    steps = f", {solved['steps_to_solve'].median():g} steps" if len(solved) else ""
-    lost = f", {diverged} diverged" if diverged else ""
-    if runs["solved_below"].isna().all():
-        return lost.lstrip(", ")
-    return f"{len(solved)} of {len(runs)}{steps}{lost}"
-
-
 def _mesh(axes: Axes, values: np.ndarray, colours: str, low: float, high: float) -> None:
     """A table's values, grey where they are not finite."""
     values = np.where(np.isfinite(values), values, np.nan)
     mesh = axes.pcolormesh(values, cmap=colours, vmin=low, vmax=high, edgecolors="white", lw=0.5)
-    axes.set_facecolor(GREY)
+    axes.set_facecolor(UNKNOWN)
     axes.grid(visible=False)
     axes.figure.colorbar(mesh, ax=axes, extend="both")
 
@@ -321,9 +246,3 @@ def _scale_days(axes: Axes, which: str, fewest: float, top: float) -> None:
 def _dot(axes: Axes, x: float, y: float, style: Style, solid: bool) -> None:
     look: dict[str, Any] = {"mfc": style.colour if solid else "white", "marker": style.marker}
     axes.plot([x], [y], color=style.colour, ls="", ms=6.5, mew=1.3, clip_on=False, zorder=3, **look)
-
-
-def _two_dots(solid: str, open_: str) -> dict[str, Artist]:
-    """What solid and open dots stand for in a legend."""
-    look: dict[str, Any] = {"color": "black", "marker": "o", "ls": ""}
-    return {solid: Line2D([], [], **look), open_: Line2D([], [], mfc="white", **look)}

@@ -73,16 +73,17 @@ def write(
     comparison.summary.to_csv(output / "compare.csv", index=False)
     tests.to_csv(output / "verdicts.csv", index=False)
     title = f"runs of {output.resolve().name}"
+    table = format_summary(comparison.summary)
     parts = [f"<h1>{escape(title)}</h1>"]
     parts += _paragraphs((verdict.sentence for verdict in comparison.verdicts), "verdict")
-    parts += [*_tables(comparison), *_paragraphs(comparison.facts)]
+    parts += [*_tables(comparison, table), *_paragraphs(comparison.facts)]
     for name, figure in figures.items():
         path = output / f"compare_{name}.png"
         figure.savefig(path)
         data = base64.b64encode(path.read_bytes()).decode()
         image = f'<img alt="{path.name}" src="data:image/png;base64,{data}">'
         parts.append(f"<figure>{image}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>")
-    parts += _folded("All columns", [_table(format_summary(comparison.summary))])
+    parts += _folded("All columns", [_table(table)])
     if len(tests):
         parts += _folded("The tests behind the verdicts", [_table(format_tests(tests))])
     parts += _folded("Runs", [_table(_runs(comparison.groups.runs, output), escaped=True)])
@@ -103,9 +104,9 @@ def tests_of(comparison: Comparison) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def _tables(comparison: Comparison) -> list[str]:
+def _tables(comparison: Comparison, table: pd.DataFrame) -> list[str]:
+    """The columns of a formatted summary that answer the question, and the forecast."""
     parts = []
-    table = format_summary(comparison.summary)
     settings = list(table)[: len(comparison.groups.rows)]
     table = table[[*settings, *(name for name in FIRST if name in table)]]
     for market, rows in by_market(table, comparison.summary).items():

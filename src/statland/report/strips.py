@@ -1,0 +1,87 @@
+"""Strips: how much of the gradient each day gets, one strip per contestant."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from statland.drawing import EVEN_SHARES, FONT, UNKNOWN, label_even_shares, plain, stacked_panels
+from statland.gradients.share import even_shares
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Profiles = Mapping[str, Sequence[float]]  # log10 of the flow by lag, "before" training and "after"
+
+
+def strips_figure(runs: pd.DataFrame, profiles: Mapping[str, Profiles]) -> "Figure":
+    """Draw a strip per contestant: each day's gradient against an even share.
+
+    The first day is on the left, the last on the right; strips are ordered by the share of the
+    answer before training. A strip is the median over seeds, of the median flow to the inputs;
+    `profiles` holds that flow by the runs' folder. Grey: not measured, as after a run has diverged.
+    """
+    markets = {str(market): own for market, own in runs.groupby("market", sort=False)}
+    moments = ("before", "after") if (runs["steps"] > 0).any() else ("before",)
+    counts = [own["contestant"].nunique() for own in markets.values()]
+    figure, panels = stacked_panels(counts, len(moments))
+    for (market, own), axes in zip(markets.items(), panels, strict=True):
+        order = own.groupby("contestant", sort=False)["share_before"].median()
+        names = list(order.sort_values(ascending=False, kind="stable").index)
+        days = max((len(profiles[f].get("before", ())) for f in own["folder"]), default=1)
+        for panel, when in zip(axes, moments, strict=True):
+            strips = np.full((len(names), days), np.nan)
+            for row, name in enumerate(names):
+                found = [profiles[f] for f in own["folder"][own["contestant"] == name]]
+                strip = _strip([profile[when] for profile in found if when in profile])
+                strips[row, days - len(strip) :] = strip[::-1]
+            edges = np.arange(days + 1) - 0.5, np.arange(len(names) + 1) - 0.5
+            mesh = panel.pcolormesh(*edges, strips, **EVEN_SHARES)
+            panel.hlines(edges[1], *edges[0][[0, -1]], color="white", lw=3)
+            panel.set_facecolor(UNKNOWN)
+            panel.invert_yaxis()
+            panel.set_yticks(range(len(names)), map(plain, names) if when == "before" else [])
+            panel.tick_params(labelsize=FONT, left=False)
+            panel.spines[:].set_visible(False)
+            where = f"{plain(market, 36)}: " if len(markets) > 1 else ""
+            panel.set_title(f"{where}{when} training", fontsize=FONT + 1)
+            _label_days(panel, days, own["span"].mean())
+        sides = [_solved_in_words(own[own["contestant"] == name]) for name in names]
+        right = axes[-1].secondary_yaxis("right")
+        right.set_yticks(range(len(names)), sides)
+        right.tick_params(labelsize=FONT, right=False, length=0)
+        right.spines[:].set_visible(False)
+    bar = figure.colorbar(mesh, ax=panels, aspect=30, shrink=min(1, 6 / sum(counts)))
+    label_even_shares(bar)
+    return figure
+
+
+def _strip(seeds: Sequence[Sequence[float]]) -> np.ndarray:
+    """The median over seeds of log10 against an even share, by lag; an exact 0 is drawn as well."""
+    if not seeds:
+        return np.empty(0)
+    known = torch.tensor(list(zip(*seeds, strict=False)), dtype=torch.float64).T  # lags of all
+    return even_shares(known).nanmedian(0).values.clamp(min=-1e8).numpy()
+
+
+def _label_days(axes: Any, days: int, span: float) -> None:
+    """Name the first day, the last, and the answer's farthest."""
+    names = {0: "first day", days - 1: "last day"}
+    if math.isfinite(span):  # on a line of its own, as it may lie close to the others
+        place = days - 1 - int(span)
+        names[place] = f"{names[place]}:\nthe answer" if place in names else "\nthe answer"
+    axes.set_xticks(list(names), names.values())
+
+
+def _solved_in_words(runs: pd.DataFrame) -> str:
+    """How many seeds have solved, and the median of their steps."""
+    diverged = int((runs["status"] == "diverged").sum())
+    solved = runs[runs["solved"].astype(bool)]
+    steps = f", {solved['steps_to_solve'].median():g} steps" if len(solved) else ""
+    lost = f", {diverged} diverged" if diverged else ""
+    if runs["solved_below"].isna().all():
+        return lost.lstrip(", ")
+    return f"{len(solved)} of {len(runs)}{steps}{lost}"
