@@ -112,6 +112,13 @@ class GatedDeltaNet(LayeredModel):
         """Return the prediction (B, K) of y."""
         return self.output(rms_norm(state["y"], self.norm_weight))
 
+    def every_day(self, x: Tensor) -> Tensor:
+        """Return predictions on every day (B, T, K), from all days of a layer at once."""
+        h = self.embedding(x.transpose(0, 1))
+        for layer in self.blocks:
+            h = layer(h)
+        return self.readout({"y": h.transpose(0, 1)})
+
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return predictions (B, K), from all days of a layer at once."""
         h = self.embedding(x.transpose(0, 1))
