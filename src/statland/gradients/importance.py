@@ -11,6 +11,7 @@ model uses a day where the gradient says whether it could learn to.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from statland.batch import Batch
 from statland.models.base import SequenceModel, evaluating
@@ -65,11 +66,15 @@ def day_importance(model: SequenceModel, batch: Batch, day: Tensor, group: Tenso
         after = torch.cat(
             [model(*part) for part in zip(x.split(256), batch.lengths[one].split(256), strict=True)]
         ).double()
+    targets = batch.y
+    if batch.has_classes:  # as probabilities
+        targets = one_hot(targets, before.shape[1])
+        before, after = before.softmax(1), after.softmax(1)
     change, apart = after - before[one], before[other] - before[one]
     known = ~(change.isnan() | apart.isnan()).any(1)
     if not known.any():
         return None
-    targets = (batch.y[other] - batch.y[one]).double()
-    least = RESOLUTION * targets.square().mean().sqrt()
+    between = (targets[other] - targets[one]).double()
+    least = RESOLUTION * between.square().mean().sqrt()
     size = apart[known].square().mean().sqrt().clamp(min=least)
     return (change[known].square().mean().sqrt() / size).nan_to_num(0).item()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from statland.batch import Batch
+from statland.batch import Batch, loss
 from statland.gradients.activity import activity
 from statland.gradients.flow import Flow, by_lag, gradient_flow
 from statland.gradients.importance import answer_importance, importance_by_lag
@@ -53,9 +53,11 @@ class Measured(NamedTuple):
 
 
 def probe_batch(batches: list[Batch]) -> Batch:
-    """Select 16 companies, spread evenly over the oldest quarter of validation batches."""
+    """Select 16 companies, spread evenly over the oldest quarter; each is asked on its last day."""
     histories = [
-        (x[i, : int(lengths[i])], y[i]) for x, lengths, y in batches for i in range(len(x))
+        (x[i, : int(lengths[i])], y[i])
+        for x, lengths, y in (batch.of_last_day() for batch in batches)
+        for i in range(len(x))
     ]
     histories.sort(key=lambda company: -len(company[0]))  # stable: ties stay in order
     oldest = histories[: max(min(COMPANIES, len(histories)), len(histories) // 4)]
@@ -72,7 +74,7 @@ def measure(model: SequenceModel, batch: Batch, answer: Tensor | None = None) ->
     `answer` (B, T) marks the days that the answer needs, None if they are not known. The model
     stays as it is. Of a model without a state nothing is measured that needs one.
     """
-    flow = gradient_flow(model, batch.x, batch.lengths, lambda p: _squared_error(p, batch.y))
+    flow = gradient_flow(model, batch.x, batch.lengths, lambda p: loss(p, batch.y, "none"))
     log10, profiles = flow.log10["x"], {name: profile(f) for name, f in flow.log10.items()}
     median = profiles["x"].median
     importance, share = None, math.nan
@@ -155,7 +157,3 @@ def _log10_rms(log10: Tensor) -> float | None:
     known = log10[~log10.isnan()]
     value = log10_norm(known).item() - math.log10(max(1, len(known))) / 2
     return value if math.isfinite(value) else None
-
-
-def _squared_error(prediction: Tensor, y: Tensor) -> Tensor:
-    return (prediction - y).square().mean(1)

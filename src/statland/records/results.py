@@ -16,7 +16,7 @@ from statland.data.base import EXACT
 from statland.gradients.norms import log10_norm
 from statland.records.files import METRICS, read_flow
 from statland.records.identity import read_identity
-from statland.records.summary import NAME, read_summary
+from statland.records.summary import NAME, loss_name, read_summary
 from statland.settings import SettingError, flatten
 
 # A run has solved its market when two validations in a row are below this share of the loss of the
@@ -96,7 +96,7 @@ def _row(folder: Path) -> dict[str, Any]:
         "published": config.pop("published", None) or {},
         "steps_asked": config.pop("steps", None),  # steps are those that were made
         **{n: _number(summary.get(n)) for n in ("steps", "seconds", "parameters", "span")},
-        "validation": _number(validation.get("mse")),
+        "validation": _number(validation.get(loss_name(validation))),
         "skill": _number(validation.get("skill")),
         **_of_course(folder, list(baselines.values()), summary.get("validation_again")),
         **{f"baseline/{name}": loss for name, loss in baselines.items()},

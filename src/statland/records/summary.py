@@ -41,3 +41,8 @@ def finite_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def loss_name(validation: Mapping[str, Any]) -> str:
+    """Return the name of the loss among the scores of a validation."""
+    return "cross_entropy" if "cross_entropy" in validation else "mse"

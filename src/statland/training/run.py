@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from statland.batch import Batch
+from statland.data.base import Market
 from statland.records import checkpoint
 from statland.records.checkpoint import State
 from statland.records.identity import Identity, write_identity
@@ -20,7 +21,7 @@ from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
 from statland.records.summary import finite_json, write_summary
 from statland.training import screen
-from statland.training.build import Built, build
+from statland.training.build import Built, build, longer_market
 from statland.training.config import KEPT, Settings, hyperparameters, without_machine
 from statland.training.device import device_of, prepare_process, seed_step
 from statland.training.evaluation import baselines, evaluate, skill
@@ -39,6 +40,7 @@ class Prepared(NamedTuple):
     identity: Identity
     built: Built
     varied: tuple[str, ...] = ()  # settings that the command line gives
+    longer: Market | None = None  # at ages beyond those trained on
 
 
 def prepare(settings: Settings, choices: Mapping[str, str], varied: Iterable[str] = ()) -> Prepared:
@@ -52,7 +54,7 @@ def prepare(settings: Settings, choices: Mapping[str, str], varied: Iterable[str
     built = build(settings, device_of(settings["device"]))
     plain = finite_json(without_machine(settings))
     identity = Identity(plain, dict(built.market.fingerprint), dict(choices))
-    return Prepared(settings, identity, built, tuple(varied))
+    return Prepared(settings, identity, built, tuple(varied), longer_market(settings))
 
 
 def execute(
@@ -90,7 +92,7 @@ class Run:
         self, prepared: Prepared, recorder: Recorder, console: Console, asked: Sequence[int] = ()
     ) -> None:
         """Prepare a run that saves and stops as soon as there is a signal in `asked`."""
-        self.settings, self.identity, built, self.varied = prepared
+        self.settings, self.identity, built, self.varied, longer = prepared
         self.market, self.model, self.optimizer = built
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.recorder, self.console, self.asked = recorder, console, asked
@@ -99,8 +101,12 @@ class Run:
         self.device, self.dtype = parameter.device, parameter.dtype
         self.baselines = baselines(self.market)
         self.held_out = [b.to(self.device, self.dtype) for b in self.market.validation()]
+        self.held_out_longer = [
+            b.to(self.device, self.dtype) for b in (longer.validation() if longer else [])
+        ]
+        self.longer: dict[str, dict[str, float]] = {}  # scores on longer histories, by moment
         self.validation: dict[str, float | None] = {}
-        self.validation_again: float | None = None  # mse on other companies, at the end
+        self.validation_again: float | None = None  # loss on other companies, at the end
         self.steps = StepLog(recorder, self.model, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
         every, seen = self.settings["probe_every"], (self.market, self.held_out)
@@ -130,7 +136,7 @@ class Run:
         finally:
             summary = self._summary(status, time.perf_counter() - started)
             write_summary(self.recorder.folder, summary)
-        examples = screen.examples(self.market, self.held_out[0], self.predictions[0])
+        examples = screen.examples(self.market, self.model, self.held_out[0].of_last_day())
         screen.print_result(self.console, summary, examples)
         screen.print_where(self.console, self.recorder.folder)
         if self.asked:  # when all steps were made
@@ -158,6 +164,7 @@ class Run:
         self._validate(self.steps.updates)
         if status == "completed":
             self._validate_again()
+            self._validate_longer("after")
         self.watch.finish(self.steps.updates, diverged=status == "diverged")
         return status
 
@@ -169,7 +176,7 @@ class Run:
         self.lost = 0 if math.isfinite(step.loss) else self.lost + 1
         speed = self.steps.add(step, is_last=step.index == self.settings["steps"] - 1)
         if speed is not None:
-            bar.show(step, self.validation["mse"], speed)
+            bar.show(step, self.validation[self.market.loss], speed)
 
     def _save_if_due(self, updates: int) -> None:
         """Write a checkpoint if one is due, or if a signal asks to stop; then stop."""
@@ -188,6 +195,7 @@ class Run:
             "steps": self.steps.state(),
             "lost": self.lost,
             "validation": self.validation,
+            "longer": self.longer,
             "gradient": self.watch.gradient,
             "machine": {key: value for key, value in self.settings.items() if key in KEPT},
         }
@@ -201,6 +209,7 @@ class Run:
         self.start, facts = state["updates"], state["facts"]
         self.steps.restore(facts["steps"])
         self.lost, self.validation = facts["lost"], facts["validation"]
+        self.longer = facts.get("longer", {})
         self.watch.restore(facts["gradient"], self.start)
 
     def _train_batch(self, step: int) -> Batch:
@@ -209,17 +218,27 @@ class Run:
 
     def _validate(self, updates: int) -> None:
         """Score the model on validation after so many updates."""
-        scores, self.predictions = evaluate(self.model, self.market, self.held_out)
-        self.validation = {**scores, "skill": skill(scores["mse"], self.baselines)}
-        others = {f"score/{n}": value for n, value in self.validation.items() if n != "mse"}
-        self.recorder.scalars(updates, {"loss/validation": scores["mse"], **others})
+        scores, name = evaluate(self.model, self.market, self.held_out), self.market.loss
+        self.validation = {**scores, "skill": skill(scores[name], self.baselines)}
+        others = {f"score/{n}": value for n, value in self.validation.items() if n != name}
+        self.recorder.scalars(updates, {"loss/validation": scores[name], **others})
         log.info("after %d updates: %s", updates, self.validation)
+        if updates == 0:
+            self._validate_longer("before")
+
+    def _validate_longer(self, when: str) -> None:
+        """Score the model on longer histories, before or after training."""
+        if self.held_out_longer:
+            self.longer[when] = evaluate(self.model, self.market, self.held_out_longer)
+            tags = {f"score/longer_{name}": value for name, value in self.longer[when].items()}
+            self.recorder.scalars(self.steps.updates, tags)
 
     def _validate_again(self) -> None:
         """Score the trained model on other companies: one validation alone may be luck."""
         if others := self.market.validation_again():
             batches = [batch.to(self.device, self.dtype) for batch in others]
-            self.validation_again = evaluate(self.model, self.market, batches)[0]["mse"]
+            scores = evaluate(self.model, self.market, batches)
+            self.validation_again = scores[self.market.loss]
 
     def _summary(self, status: str, seconds: float) -> dict[str, Any]:
         steps = self.steps
@@ -230,6 +249,7 @@ class Run:
             "choices": self.choices,
             "validation": self.validation,
             "validation_again": self.validation_again,
+            "longer": self.longer,
             "baselines": self.baselines,
             "gradient": self.watch.gradient,
             "span": self.watch.span,
