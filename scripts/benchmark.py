@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.benchmark import Timer
 
+from statland.command.compose import plain
 from statland.gradients.probe import measure, measure_in_full
 from statland.models.base import at_last_day
 from statland.records.identity import Identity
@@ -86,6 +86,19 @@ def families(scale: float) -> Rows:
         for name in names:
             fused = {f"/ nn.{of.upper()}": ms[name] / ms[of] for of in ("rnn", "lstm", "gru")}
             yield {"model": name, "days": days, "ms": ms[name]} | fused
+
+
+def last_day_alone(scale: float) -> Rows:
+    """The last day alone and every day, forward and backward, sizes of experiment=families"""
+
+    def read_off(model: Any, x: Tensor, lengths: Tensor) -> Tensor:
+        return at_last_day(model.every_day(x).transpose(0, 1), lengths)
+
+    for name, days in itertools.product(("tcn", "transformer", "gated_deltanet"), (100, 400)):
+        model = prepared("experiment=families", f"model={name}")[1].model
+        steps = {"last day": both_ways(model, days, 32)}
+        steps["every day"] = both_ways(model, days, 32, forward=read_off)
+        yield row(medians(steps, 5 * scale), "last day / every day", model=name, days=days)
 
 
 def recorded_training(scale: float) -> Rows:
@@ -160,8 +173,7 @@ def bare(made: Built, steps: int) -> None:
 def prepared(*overrides: str) -> tuple[Settings, Built]:
     """Build a run by overrides of train.py; its market repeats 64 batches, so it costs no time."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        values: Any = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-    settings = check({key: value for key, value in values.items() if key != "for_model"})
+        settings = check(plain(compose("train", list(overrides))))
     made = build(settings, CPU)
     batches = [made.market.train_batch(index) for index in range(64)]
     vars(made.market)["train_batch"] = lambda index: batches[index % 64]
@@ -221,8 +233,8 @@ def main() -> None:
     print(f"written to {arguments.output}")
 
 
-TABLES = (hand_written_rnn, padded_and_packed, families, recorded_training, probing)
-TABLES += (whole_command,)
+TABLES = (hand_written_rnn, padded_and_packed, families, last_day_alone, recorded_training)
+TABLES += (probing, whole_command)
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from statland.gradients import gradient_flow
 from statland.models.base import evaluating
-from statland.models.delta_rule import CHUNK, Entry, read_all_days, store
+from statland.models.delta_rule import CHUNK, Entry, read_all_days, store, store_all_days
 from statland.models.gated_deltanet import GatedDeltaNet
 
 DAYS = [1, CHUNK, CHUNK + 1, 3 * CHUNK + 3]
@@ -18,9 +18,9 @@ DAYS = [1, CHUNK, CHUNK + 1, 3 * CHUNK + 3]
 
 def entries(*shape: int, size: int = 5) -> Entry:
     """Random ones; alpha from about 0.0003 to 1, beta from 0 to 1."""
-    q, k, v = torch.randn(3, *shape, size).double()
+    k, v = torch.randn(2, *shape, size).double()
     log_alpha, beta = -torch.rand(*shape).double().pow(4) * 8, torch.rand(*shape).double()
-    return Entry(normalize(q, dim=-1), normalize(k, dim=-1), v, log_alpha, beta)
+    return Entry(normalize(k, dim=-1), v, log_alpha, beta)
 
 
 def on(x: Entry, place: int) -> Entry:
@@ -42,21 +42,22 @@ def test_store_is_the_paper_s_equation() -> None:
 
 @pytest.mark.parametrize("days", DAYS)
 def test_all_days_at_once_are_the_days_one_by_one(days: int) -> None:
-    x = entries(3, days)
-    read = read_all_days(x)
+    x, q = entries(3, days), torch.randn(3, days, 5).double()
+    read, last = read_all_days(q, x), store_all_days(x)
     for place in range(3):
         S = torch.zeros(5, 5).double()
         for day in range(days):
-            today = on(on(x, place), day)
-            S = by_the_paper(S, today)
-            assert_close(read[place, day], S @ today.q, rtol=1e-11, atol=1e-13)
+            S = by_the_paper(S, on(on(x, place), day))
+            assert_close(read[place, day], S @ q[place, day], rtol=1e-11, atol=1e-13)
+        assert_close(last[place], S, rtol=1e-11, atol=1e-13)
 
 
 def test_all_days_at_once_where_nearly_all_is_forgotten_in_float32() -> None:
     """alpha of e^-300 on some days: what later days keep must not be lost in its rounding."""
-    x = entries(2, 40)
+    x, q = entries(2, 40), torch.randn(2, 40, 5).double()
     x.log_alpha[:, ::3] -= 300
-    exact, single = read_all_days(x), read_all_days(Entry(*(values.float() for values in x)))
+    exact = read_all_days(q, x)
+    single = read_all_days(q.float(), Entry(*(values.float() for values in x)))
     assert_close(single.double(), exact, rtol=0, atol=3e-6)
 
 
@@ -116,10 +117,10 @@ def test_gates_and_keys_by_their_equations() -> None:
         alpha = (-layer.A_log.exp() * (1 + a.exp()).log()).exp()
         assert_close(found["forget"][:, 0], alpha, rtol=1e-12, atol=0)
         assert_close(found["input"][:, 0], 1 / (1 + (-b).exp()), rtol=1e-12, atol=0)
-        entry, gate = layer.entry(h)
+        entry, (our_q, gate) = layer.stored(h), layer.asked(h)
         z = layer.in_projection(n)
         q, k, v, g = (z / (1 + (-z).exp())).view(5, 4, 3, 4).unbind(1)
-    for ours, theirs in ((entry.q, q), (entry.k, k)):
+    for ours, theirs in ((our_q, q), (entry.k, k)):
         assert_close(ours, theirs / theirs.square().sum(2, keepdim=True).sqrt(), rtol=1e-12, atol=0)
     assert_close(entry.v, v, rtol=1e-12, atol=0)
     assert_close(gate, g, rtol=1e-12, atol=0)

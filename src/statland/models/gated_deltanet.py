@@ -9,11 +9,11 @@ from typing import Annotated
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, normalize
+from torch.nn.functional import linear, logsigmoid, normalize, silu
 
 from statland.models.activation import sigmoid
 from statland.models.base import State, at_last_day
-from statland.models.delta_rule import Entry, read_all_days, store, times
+from statland.models.delta_rule import Entry, read_all_days, store, store_all_days, times
 from statland.models.stacked import LayeredModel
 from statland.settings import Count, Range, Size
 
@@ -38,26 +38,49 @@ class DeltaLayer(nn.Module):
             self.gates.bias[:num_heads] = at_rest.expm1().log()
             self.gates.bias[num_heads:] = 0
 
-    def entry(self, h: Tensor) -> tuple[Entry, Tensor]:
-        """Return what h (..., H) stores and looks up, and the gate (..., A, D) of what is read."""
+    def stored(self, h: Tensor) -> Entry:
+        """Return what each head stores of h (..., H)."""
         n = rms_norm(h, self.norm_weight)
         a, b = self.gates(n).chunk(2, dim=-1)
-        z = self.in_projection(n).unflatten(-1, (4, self.num_heads, -1))  # (..., 4, A, D)
-        q, k, v, gate = (z * sigmoid(z)).unbind(-3)
+        k, v = self._projected(n, (1, 2))
         log_alpha = self.A_log.exp() * logsigmoid(-a)  # logsigmoid(-a) is -softplus(a)
-        q, k = normalize(q, dim=-1), normalize(k, dim=-1)
-        return Entry(q, k, v, log_alpha, sigmoid(b)), gate
+        return Entry(normalize(k, dim=-1), v, log_alpha, sigmoid(b))
+
+    def asked(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what each head looks up, and the gate of what it reads, (..., A, D) each."""
+        q, gate = self._projected(rms_norm(h, self.norm_weight), (0, 3))
+        return normalize(q, dim=-1), gate
+
+    def _projected(self, n: Tensor, parts: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Return two of q, k, v and the gate, (..., A, D) each."""
+        rows = self.in_projection.weight.unflatten(0, (4, -1))[list(parts)]
+        return silu(linear(n, rows.flatten(0, 1))).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
 
     def out(self, h: Tensor, read: Tensor, gate: Tensor) -> Tensor:
         """Return h' (..., H) of h and of what was read (..., A, D)."""
         return h + self.out_projection((rms_norm(read, self.read_weight) * gate).flatten(-2))
 
     def forward(self, h: Tensor) -> Tensor:
-        """Return h' of all days (T, B, H), from an empty memory."""
-        x, gate = self.entry(h)
-        by_head = (values.movedim(0, 2).flatten(0, 1) for values in x)  # (B * A, T, ...)
-        read = read_all_days(Entry(*by_head)).unflatten(0, (h.shape[1], -1))
-        return self.out(h, read.movedim(2, 0), gate)
+        """Return h' of all days (B, T, H), from an empty memory."""
+        q, gate = self.asked(h)
+        read = read_all_days(by_head(q), Entry(*map(by_head, self.stored(h))))
+        return self.out(h, read.unflatten(0, (len(h), -1)).transpose(1, 2), gate)
+
+    def on_last_day(self, h: Tensor, lengths: Tensor) -> Tensor:
+        """Return what `forward` returns on each company's last day, (B, H)."""
+        x = self.stored(h)
+        traded = (torch.arange(h.shape[1], device=h.device) < lengths[:, None])[..., None]
+        # Behind the last day all is kept and nothing stored: the matrix stays as it was.
+        x = x._replace(log_alpha=x.log_alpha * traded, beta=x.beta * traded)
+        S = store_all_days(Entry(*map(by_head, x))).unflatten(0, (len(h), -1))
+        h = at_last_day(h.transpose(0, 1), lengths)
+        q, gate = self.asked(h)
+        return self.out(h, times(S, q), gate)
+
+
+def by_head(values: Tensor) -> Tensor:
+    """Map (B, T, A, ...) to (B * A, T, ...)."""
+    return values.transpose(1, 2).flatten(0, 1)
 
 
 class GatedDeltaNet(LayeredModel):
@@ -99,9 +122,9 @@ class GatedDeltaNet(LayeredModel):
     def day(self, index: int, h: Tensor, before: State) -> State:
         """Step one layer by a day."""
         layer = self.blocks[index]
-        entry, gate = layer.entry(h)
+        entry, (q, gate) = layer.stored(h), layer.asked(h)
         S = store(before["S"], entry)
-        up = layer.out(h, times(S, entry.q), gate)
+        up = layer.out(h, times(S, q), gate)
         return {"S": S, "y": up, "forget": entry.log_alpha.exp(), "input": entry.beta}
 
     def days(self, x_t: Tensor, state: State) -> list[State]:
@@ -112,12 +135,19 @@ class GatedDeltaNet(LayeredModel):
         """Return the prediction (B, K) of y."""
         return self.output(rms_norm(state["y"], self.norm_weight))
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return predictions (B, K), from all days of a layer at once."""
-        h = self.embedding(x.transpose(0, 1))
+    def every_day(self, x: Tensor) -> Tensor:
+        """Return predictions on every day (B, T, K), from all days of a layer at once."""
+        h = self.embedding(x)
         for layer in self.blocks:
             h = layer(h)
-        return self.readout({"y": at_last_day(h, lengths)})
+        return self.readout({"y": h})
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return predictions (B, K), from all days of a layer at once."""
+        h = self.embedding(x)
+        for layer in self.blocks[:-1]:
+            h = layer(h)
+        return self.readout({"y": self.blocks[-1].on_last_day(h, lengths)})
 
 
 def rms_norm(values: Tensor, weight: Tensor) -> Tensor:

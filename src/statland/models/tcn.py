@@ -5,24 +5,30 @@ B companies, T days, F features a day, K outputs, C channels.
 
 from typing import Annotated
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad
 from torch.nn.utils.parametrizations import weight_norm
 
-from statland.models.base import SequenceModel, at_last_day
+from statland.models.base import SequenceModel
 from statland.settings import Range, Size
 
 
 class CausalConvolution(nn.Conv1d):
     """A convolution over a day and the days before it, `dilation` apart; nn.Conv1d's weights."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, T) to (B, C', T), day t from the days t, t - dilation, t - 2 dilation, ..."""
-        (apart,), (taps,) = self.dilation, self.kernel_size
+    def forward(self, x: Tensor, apart: int | None = None, step: int = 1) -> Tensor:
+        """Map (B, C, T) to (B, C', T), day t from the days t, t - apart, t - 2 apart, ...
+
+        `apart` is the dilation unless given. Of the result only every `step`-th day is computed,
+        counted back from the last.
+        """
+        (taps,), last, apart = self.kernel_size, x.shape[2] - 1, apart or self.dilation[0]
         # Taps that lie before the first day on every day only multiply zeros.
-        seen = min(taps, 1 + (x.shape[2] - 1) // apart)
-        before = pad(x, ((seen - 1) * apart, 0))
-        return conv1d(before, self.weight[..., taps - seen :], self.bias, dilation=apart)
+        seen = min(taps, 1 + last // apart)
+        before = pad(x, ((seen - 1) * apart - last % step, 0))
+        weight = self.weight[..., taps - seen :]
+        return conv1d(before, weight, self.bias, stride=step, dilation=apart)
 
 
 class TemporalBlock(nn.Module):
@@ -44,6 +50,17 @@ class TemporalBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, T) to (B, channels, T)."""
         return (self.skip(x) + self.branch(x)).relu()
+
+    def thinned(self, x: Tensor, traded: Tensor) -> Tensor:
+        """Return every second day of the result, the last among them, (B, channels, (T + 1) // 2).
+
+        The days of x (B, inputs, T) are those that the block convolves, `apart` from each other;
+        `traded` (B, 1, T) is False before a company's first.
+        """
+        first, relu, drop, second, *_ = self.branch
+        h = drop(relu(first(x, 1))) * traded
+        h = drop(relu(second(h, 1, 2)))
+        return (self.skip(halved(x)) + h).relu()
 
 
 class TCN(SequenceModel):
@@ -73,9 +90,30 @@ class TCN(SequenceModel):
             for i in range(levels)
         )
         self.blocks = nn.Sequential(*blocks)
+        self.sees = 1 + 2 * (kernel_size - 1) * (2**levels - 1)
         self.output = nn.Linear(channels, output_size)
 
+    def every_day(self, x: Tensor) -> Tensor:
+        """Return predictions on every day (B, T, K), from x (B, T, F)."""
+        return self.output(self.blocks(x.transpose(1, 2)).transpose(1, 2))
+
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return predictions (B, K), those of each company's own last day, from x (B, T, F)."""
-        days = self.blocks(x.transpose(1, 2))  # (B, C, T)
-        return self.output(at_last_day(days.permute(2, 0, 1), lengths))
+        """Return predictions (B, K), those of each company's own last day, from x (B, T, F).
+
+        Of the days that a block puts out, the block above reads every second, counted back from the
+        last: so its days lie side by side, and nothing else is computed.
+        """
+        sees = min(x.shape[1], self.sees)
+        day = lengths[:, None] - sees + torch.arange(sees, device=x.device)  # ends with the last
+        traded = day >= 0
+        z = x.transpose(1, 2).gather(2, day.clamp(0)[:, None].expand(-1, x.shape[2], -1))
+        z, traded = z.where(traded[:, None], 0), traded[:, None]
+        for block in self.blocks:
+            z, traded = block.thinned(z, traded), halved(traded)
+            z = z * traded
+        return self.output(z[..., -1])
+
+
+def halved(days: Tensor) -> Tensor:
+    """Return every second of the days (..., T), the last among them."""
+    return days[..., (days.shape[-1] - 1) % 2 :: 2]

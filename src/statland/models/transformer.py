@@ -42,12 +42,15 @@ class Attention(nn.Module):
         self.in_projection = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
         self.out_projection = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def forward(self, h: Tensor) -> Tensor:
-        """Map (B, T, H) to (B, T, H)."""
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map (B, T, H) to (B, T, H); given lengths (B,), to (B, 1, H), the last days alone."""
         heads = self.in_projection(h).unflatten(2, (3, self.num_heads, -1))  # (B, T, 3, A, D)
         heads = heads.permute(2, 0, 3, 1, 4)  # q, k and v, (B, A, T, D) each
-        q, k = rotated(heads[:2])
-        mixed = scaled_dot_product_attention(q, k, heads[2], is_causal=True)
+        (q, k), so_far = rotated(heads[:2]), None
+        if lengths is not None:
+            q = at_last_day(q.movedim(2, 0), lengths).unsqueeze(2)  # (B, A, 1, D)
+            so_far = torch.arange(h.shape[1], device=h.device) < lengths[:, None, None, None]
+        mixed = scaled_dot_product_attention(q, k, heads[2], so_far, is_causal=so_far is None)
         return self.out_projection(mixed.transpose(1, 2).flatten(2))
 
 
@@ -64,9 +67,12 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor) -> Tensor:
-        """Map (B, T, H) to (B, T, H)."""
-        h = h + self.dropout(self.attention(self.attention_norm(h)))
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map (B, T, H) to (B, T, H); given lengths (B,), to (B, 1, H), the last days alone."""
+        mixed = self.attention(self.attention_norm(h), lengths)
+        if lengths is not None:
+            h = at_last_day(h.transpose(0, 1), lengths).unsqueeze(1)
+        h = h + self.dropout(mixed)
         return h + self.dropout(self.feedforward(self.feedforward_norm(h)))
 
 
@@ -104,7 +110,12 @@ class Transformer(SequenceModel):
         self.norm = nn.LayerNorm(hidden_size)
         self.output = nn.Linear(hidden_size, output_size)
 
+    def every_day(self, x: Tensor) -> Tensor:
+        """Return predictions on every day (B, T, K), from x (B, T, F)."""
+        return self.output(self.norm(self.blocks(self.dropout(self.embedding(x)))))
+
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return predictions (B, K), those of each company's own last day, from x (B, T, F)."""
-        h = self.blocks(self.dropout(self.embedding(x)))
-        return self.output(self.norm(at_last_day(h.transpose(0, 1), lengths)))
+        h = self.blocks[:-1](self.dropout(self.embedding(x)))
+        h = self.blocks[-1](h, lengths)
+        return self.output(self.norm(h.squeeze(1)))
