@@ -82,7 +82,8 @@ def show(comparison: Comparison, console: Console) -> None:
     for verdict in comparison.verdicts:
         console.print(verdict.sentence, soft_wrap=True, highlight=False)
     if comparison.forecast is not None:
-        console.print(comparison.forecast.sentence, soft_wrap=True, highlight=False)
+        for line in filter(None, (comparison.forecast.sentence, comparison.forecast.reasons)):
+            console.print(line, soft_wrap=True, highlight=False)
         for frame in forecast_tables(comparison.forecast):
             console.print(screen_table(frame))
 

@@ -113,7 +113,8 @@ def _tables(comparison: Comparison, table: pd.DataFrame) -> list[str]:
         parts += [f"<h2>{escape(market)}</h2>"] if market else []
         parts.append(_table(rows))
     if comparison.forecast is not None:
-        parts += _paragraphs([comparison.forecast.sentence])
+        told = comparison.forecast.sentence, comparison.forecast.reasons
+        parts += _paragraphs(filter(None, told))
         tables = map(_table, forecast_tables(comparison.forecast))
         parts += _folded("The forecast in numbers", tables)
     return parts
