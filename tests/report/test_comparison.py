@@ -93,7 +93,7 @@ def test_the_command_writes_tables_figures_and_one_page(folder: Path) -> None:
     assert "max_days=10: lstm wins: lstm leads rnn by 0.02 (95% interval" in done.stdout
     assert "holds, unsolved" in done.stdout
     lines = done.stdout.splitlines()
-    start = next(place for place, line in enumerate(lines) if "last mse" in line)
+    start = next(place for place, line in enumerate(lines) if "last loss" in line)
     assert max(map(len, lines[start : start + 6])) <= 100  # header, rule, four rows
     keys = zip(load(folder)["model"], load(folder)["data.max_days"], strict=True)
     for row, key in zip(lines[start + 2 : start + 6], dict.fromkeys(keys), strict=True):
@@ -115,7 +115,7 @@ def test_the_command_writes_tables_figures_and_one_page(folder: Path) -> None:
     assert html.count("data:image/png;base64,") == 4
     assert all(escape(CAPTIONS[name]) in html for name in ("strips", "forecast"))
     first = re.findall("<th>([^<]*)", html.partition("<details>")[0])
-    question = ["model", "max_days", "solved", "steps", "last mse", "share"]
+    question = ["model", "max_days", "solved", "steps", "last loss", "share"]
     assert first[:9] == [*question, "importance", "reach", "gradient"]
     assert not re.search(r'src="(?!data:)', html)  # self-contained
     links = set(re.findall(r'href="([^"]*)"', html))

@@ -85,6 +85,7 @@ def _row(folder: Path) -> dict[str, Any]:
             raise ValueError("run.json is missing, or summary.json is truncated or not a run's")
         summary = {"status": "unfinished", "choices": identity.choices, "config": identity.settings}
     config, validation = summary["config"], summary.get("validation", {})
+    longer = summary.get("longer", {}).get("after", {})
     baselines = {k: v for k, v in summary.get("baselines", {}).items() if v is not None}
     config.pop("folder", None)  # the run may have been moved
     row = {
@@ -98,6 +99,9 @@ def _row(folder: Path) -> dict[str, Any]:
         **{n: _number(summary.get(n)) for n in ("steps", "seconds", "parameters", "span")},
         "validation": _number(validation.get(loss_name(validation))),
         "skill": _number(validation.get("skill")),
+        "accuracy": _number(validation.get("accuracy")),
+        "longer_loss": _number(longer.get(loss_name(longer))),
+        "longer_accuracy": _number(longer.get("accuracy")),
         **_of_course(folder, list(baselines.values()), summary.get("validation_again")),
         **{f"baseline/{name}": loss for name, loss in baselines.items()},
     }

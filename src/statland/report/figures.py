@@ -46,17 +46,18 @@ def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, f
     for axes, market in panels:
         for name, seeds in market.groupby("contestant", sort=False):
             pairs = [pair for folder in seeds["folder"] for pair in curves[folder]]
-            by_step = pd.DataFrame(pairs, columns=["step", "mse"], dtype=float)
-            by_step = by_step[np.isfinite(by_step["mse"])].groupby("step")["mse"]
-            mse, look = by_step.agg(["min", "mean", "max"]), style[str(name)]
-            axes.fill_between(mse.index, mse["min"], mse["max"], color=look.colour, alpha=0.2, lw=0)
-            curve(axes, mse.index.to_numpy(), mse["mean"].to_numpy(), look, str(name))
+            by_step = pd.DataFrame(pairs, columns=["step", "loss"], dtype=float)
+            by_step = by_step[np.isfinite(by_step["loss"])].groupby("step")["loss"]
+            loss, look = by_step.agg(["min", "mean", "max"]), style[str(name)]
+            ends = loss["min"], loss["max"]
+            axes.fill_between(loss.index, *ends, color=look.colour, alpha=0.2, lw=0)
+            curve(axes, loss.index.to_numpy(), loss["mean"].to_numpy(), look, str(name))
         if (baseline := market["best_baseline"].mean()) > 1e-12:
             drawn["best baseline"] = axes.axhline(baseline, color="black", lw=1.0, ls=":")
         low, high = axes.dataLim.y0, axes.dataLim.y1
         if low > 0 and high > 3 * low:
             axes.set_yscale("log")
-    return finish(figure, drawn, "training step", "validation mse")
+    return finish(figure, drawn, "training step", "validation loss")
 
 
 def profiles_figure(
@@ -106,7 +107,7 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     )
     with np.errstate(divide="ignore"):
         losses = np.log10(losses)
-    figure, panels = panels_of(["log10 gradient, first over last day", "log10 of validation mse"])
+    figure, panels = panels_of(["log10 gradient, first over last day", "log10 of validation loss"])
     _mesh(panels[0], decades, "RdBu_r", -DECADES, DECADES)
     _mesh(panels[1], losses, "cividis", *_whiskers(losses))
     drawn: dict[str, Artist] = {}

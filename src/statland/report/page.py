@@ -37,8 +37,8 @@ for (const th of document.querySelectorAll("th")) th.onclick = () => {
 
 # The columns that answer the question, in its order; the others are folded away.
 FIRST = (
-    *("solved", "steps", "last mse", "share", "importance", "reach", "gradient"),
-    *("skill", "status"),
+    *("solved", "steps", "last loss", "share", "importance", "reach", "gradient"),
+    *("accuracy", "longer loss", "longer accuracy", "skill", "status"),
 )
 
 # What to look for in each figure.

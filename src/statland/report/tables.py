@@ -12,13 +12,13 @@ from statland.report.forecast import Forecast
 from statland.report.groups import label
 
 # Names of columns, where they are not the settings' own.
-HEADERS = {"validation": "last mse", "steps_to_solve": "steps"}
+HEADERS = {"validation": "last loss", "steps_to_solve": "steps"}
 
 # What a screen shows beside the rows' settings, the most important first.
 ON_SCREEN = (
-    *("solved", "steps", "last mse", "share", "importance", "reach", "gradient"),
-    *("n", "skill", "sequences to solve", "sequences to all right", "span"),
-    *("parameters", "decay", "decay theory"),
+    *("solved", "steps", "last loss", "share", "importance", "accuracy", "longer accuracy"),
+    *("longer loss", "reach", "gradient", "n", "skill", "sequences to solve"),
+    *("sequences to all right", "span", "parameters", "decay", "decay theory"),
 )
 
 # What is measured before training and after it, and shown in one column.
