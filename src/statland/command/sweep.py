@@ -17,7 +17,6 @@ from statland.command.compose import GROUPS, checked, choices_of_job, overrides_
 from statland.records.identity import Identity, read_identity, write_identity
 from statland.records.summary import finite_json, read_summary
 from statland.report import load
-from statland.report.tables import runs_table
 from statland.settings import SettingError
 from statland.training.build import build
 from statland.training.config import MACHINE, without_machine
@@ -78,6 +77,8 @@ def _check_that_one_can_begin(jobs: Iterable[Job]) -> None:
 
 def finish(jobs: Iterable[Job]) -> None:
     """Print a table of all runs in a sweep's folder; exit with status 1 where one has failed."""
+    from statland.report.tables import runs_table  # importing scipy.stats takes a second
+
     folders = sorted({job.folder for job in jobs})
     runs, console = (
         load(*folders),

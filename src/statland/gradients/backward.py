@@ -122,14 +122,22 @@ def segment_gradients(
             after = model.cell(x_t, states[-1])
             # A view of each part, so that the gradient at c leaves out the path through h.
             states.append({name: value.view_as(value) for name, value in after.items()})
+        total = inner_product(states[-1], v)
     earlier = [before[name] for before in states[:-1] for name in v]
-    ends = [states[-1][name] for name in v]
-    found = torch.autograd.grad(ends, earlier + inputs, list(v.values()), materialize_grads=True)
+    found = torch.autograd.grad(total, earlier + inputs, materialize_grads=True)
     at_states = {
         name: torch.stack([*found[place : len(earlier) : len(v)], v[name]])
         for place, name in enumerate(v)
     }
     return at_states, torch.stack(found[len(earlier) :])
+
+
+def inner_product(state: State, v: State) -> Tensor:
+    """Return the sum of the parts of a state, each times its gradient in v.
+
+    Its derivatives are those of autograd.grad's grad_outputs, which take a second to import sympy.
+    """
+    return torch.stack([(state[name] * part).sum() for name, part in v.items()]).sum()
 
 
 def _out_of_range(sizes: dict[str, Tensor], at_x: Tensor, known: Tensor) -> bool:

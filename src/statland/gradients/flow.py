@@ -123,7 +123,8 @@ def _to_states(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) 
     with torch.enable_grad():
         prediction = model.readout(last)
         u, error = direction(prediction)
-        found = torch.autograd.grad(prediction, list(last.values()), u, materialize_grads=True)
+        along = (prediction * u).sum()
+        found = torch.autograd.grad(along, list(last.values()), materialize_grads=True)
     seeds = {name: seed[order] for name, seed in zip(last, found, strict=True)}
     days, directions = backward(model, run, seeds)
     lost = run.lost[back] | prediction.detach().isnan().any(1)
@@ -144,7 +145,7 @@ def _to_inputs(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) 
             shape = tuple(prediction.shape)
             raise ValueError(f"predictions have shape {shape}; expected ({len(x)}, K)")
         u, error = direction(prediction)
-        (at_x,) = torch.autograd.grad(prediction, x, u, materialize_grads=True)
+        (at_x,) = torch.autograd.grad((prediction * u).sum(), x, materialize_grads=True)
     lost = prediction.detach().isnan().any(1)
     return Flow({"x": by_lag(norm(at_x).log10(), ages, lost)}, error, lost)
 

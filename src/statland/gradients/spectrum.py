@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from statland.gradients.backward import flat, norm, unroll_batch
+from statland.gradients.backward import flat, inner_product, norm, unroll_batch
 from statland.gradients.flow import frozen
 from statland.models.base import RecurrentModel, SequenceModel, State
 
@@ -82,7 +82,6 @@ def _day_back(model: RecurrentModel, x_t: Tensor, before: State, Q: Tensor) -> T
     rows = {n: part.repeat_interleave(count, 0).requires_grad_() for n, part in before.items()}
     with torch.enable_grad():
         after = model.cell(x_t.repeat_interleave(count, 0).requires_grad_(), rows)
-    found = torch.autograd.grad(
-        [after[name] for name in v], list(rows.values()), list(v.values()), materialize_grads=True
-    )
+        total = inner_product(after, v)
+    found = torch.autograd.grad(total, list(rows.values()), materialize_grads=True)
     return torch.cat([flat(g, 1) for g in found], 1).unflatten(0, (-1, count)).transpose(1, 2)

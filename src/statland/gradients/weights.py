@@ -11,14 +11,13 @@ what there was to learn from: a day that the gradient reaches adds nothing if th
 """
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import functional_call, vmap
 
-from statland.gradients.backward import flat, norm
+from statland.gradients.backward import flat, inner_product, norm
 from statland.gradients.flow import Flow, Loss, as_recurrence, by_lag, frozen, gradient_flow
 from statland.models.base import RecurrentModel, State
 
@@ -178,21 +177,20 @@ def contributions(
     model: RecurrentModel, weights: State, x: Tensor, state: State, v: State
 ) -> State:
     """Each company-day's v ds_t/dW (n, t, *shape of W), from (n, t, ...) each."""
-    day = _Day(model)
+    day, x_t = _Day(model), x.flatten(0, 1)
+    # Each company-day gets a weight of its own: torch.func.vjp would take 2 s to import.
+    own = {n: w.expand(len(x_t), *w.shape).requires_grad_() for n, w in weights.items()}
 
-    def one(x_t: Tensor, before: State, at_after: State) -> State:
+    def after(x_t: Tensor, before: State, replaced: State) -> State:
         """One company's day."""
-
-        def after(replaced: Mapping[str, Tensor]) -> State:
-            named = {f"model.{name}": weight for name, weight in replaced.items()}
-            rows = {name: part[None] for name, part in before.items()}
-            found: State = functional_call(day, named, (x_t[None], rows))
-            return found
-
-        found: State = vjp(after, weights)[1]({n: part[None] for n, part in at_after.items()})[0]
+        named = {f"model.{name}": weight for name, weight in replaced.items()}
+        rows = {name: part[None] for name, part in before.items()}
+        found: State = functional_call(day, named, (x_t[None], rows))
         return found
 
-    rows = ({n: s.flatten(0, 1) for n, s in of.items()} for of in (state, v))
-    with torch.random.fork_rng(devices=[]):
-        found = vmap(one, randomness="different")(x.flatten(0, 1), *rows)
-    return {name: terms.unflatten(0, x.shape[:2]) for name, terms in found.items()}
+    before, at_after = ({n: s.flatten(0, 1) for n, s in of.items()} for of in (state, v))
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        ends = vmap(after, randomness="different")(x_t, before, own)
+        total = inner_product({n: part.squeeze(1) for n, part in ends.items()}, at_after)
+    found = torch.autograd.grad(total, list(own.values()))
+    return {n: terms.unflatten(0, x.shape[:2]) for n, terms in zip(own, found, strict=True)}

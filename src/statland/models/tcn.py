@@ -3,6 +3,7 @@
 B companies, T days, F features a day, K outputs, C channels.
 """
 
+import math
 from typing import Annotated
 
 import torch
@@ -24,10 +25,10 @@ class CausalConvolution(nn.Conv1d):
         counted back from the last.
         """
         (taps,), last, apart = self.kernel_size, x.shape[2] - 1, apart or self.dilation[0]
-        # Taps that lie before the first day on every day only multiply zeros.
-        seen = min(taps, 1 + last // apart)
+        seen, weight = min(taps, 1 + last // apart), self.weight
         before = pad(x, ((seen - 1) * apart - last % step, 0))
-        weight = self.weight[..., taps - seen :]
+        if seen < taps:  # taps that lie before the first day on every day only multiply zeros
+            weight = weight[..., taps - seen :]
         return conv1d(before, weight, self.bias, stride=step, dilation=apart)
 
 
@@ -51,16 +52,16 @@ class TemporalBlock(nn.Module):
         """Map (B, inputs, T) to (B, channels, T)."""
         return (self.skip(x) + self.branch(x)).relu()
 
-    def thinned(self, x: Tensor, traded: Tensor) -> Tensor:
+    def thinned(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return every second day of the result, the last among them, (B, channels, (T + 1) // 2).
 
         The days of x (B, inputs, T) are those that the block convolves, `apart` from each other;
-        `traded` (B, 1, T) is False before a company's first.
+        mask (B, 1, T) is -inf before a company's first day, else 0: relu then gives 0 there.
         """
         first, relu, drop, second, *_ = self.branch
-        h = drop(relu(first(x, 1))) * traded
+        h = drop(relu(first(x, 1) + mask))
         h = drop(relu(second(h, 1, 2)))
-        return (self.skip(halved(x)) + h).relu()
+        return (self.skip(halved(x)) + h + halved(mask)).relu()
 
 
 class TCN(SequenceModel):
@@ -105,12 +106,12 @@ class TCN(SequenceModel):
         """
         sees = min(x.shape[1], self.sees)
         day = lengths[:, None] - sees + torch.arange(sees, device=x.device)  # ends with the last
-        traded = day >= 0
+        untraded = (day < 0)[:, None]
         z = x.transpose(1, 2).gather(2, day.clamp(0)[:, None].expand(-1, x.shape[2], -1))
-        z, traded = z.where(traded[:, None], 0), traded[:, None]
+        z = z.masked_fill(untraded, 0)
+        mask = torch.zeros_like(z[:, :1]).masked_fill(untraded, -math.inf)
         for block in self.blocks:
-            z, traded = block.thinned(z, traded), halved(traded)
-            z = z * traded
+            z, mask = block.thinned(z, mask), halved(mask)
         return self.output(z[..., -1])
 
 
