@@ -212,10 +212,12 @@ def test_a_loss_gives_one_value_a_company() -> None:
 def test_what_cannot_be_measured_says_why() -> None:
     x = torch.randn(B, T, F)
     days = nn.Linear(F, H)  # a prediction for each day
-    with pytest.raises(ValueError, match=r"predictions have shape \(3, 7, 4\); expected \(3, K\)"):
+    with pytest.raises(
+        ValueError, match=r"Linear returns \(3, 7, 4\); expected predictions \(3, K\)"
+    ):
         gradient_flow(days, x, loss=lambda p: p.sum(1))
     flat = nn.Sequential(nn.Flatten(), nn.Linear(T * F, H))
-    with pytest.raises(ValueError, match="Sequential takes no lengths; only a SequenceModel does"):
+    with pytest.raises(ValueError, match="Sequential takes no lengths"):
         gradient_flow(flat, x, torch.tensor([7, 3, 1]), lambda p: p.sum(1))
 
 
