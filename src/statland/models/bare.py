@@ -39,8 +39,8 @@ def predict(
         return found
     kind = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
     raise ValueError(
-        f"{type(model).__name__} returns {kind}; expected predictions ({len(x)}, K): choose them "
-        "by prediction=lambda out: out[:, -1], or lambda out: out.logits[:, -1]"
+        f"{type(model).__name__} returns {kind}; expected predictions ({len(x)}, K), such as "
+        "out[:, -1]; gradient_flow takes prediction=lambda out: out.logits[:, -1]"
     )
 
 
