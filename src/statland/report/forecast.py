@@ -20,7 +20,7 @@ QUANTITIES = {
 
 RESAMPLES = 2000
 
-# The columns of training/outlook.csv, and those of runs that they are.
+# The columns of outlook.csv, and those of runs that they are.
 OUTLOOK = {
     "model": "model",
     "market": "data",
@@ -147,7 +147,7 @@ def _counts(runs: pd.DataFrame, solved: np.ndarray) -> pd.DataFrame:
 
 
 def write_outlook(path: Path, runs: pd.DataFrame) -> int:
-    """Write training/outlook.csv, on which runs base what they say of their share; return its rows."""
+    """Write outlook.csv, on which runs base what they say of their share; return its rows."""
     known = with_known_answer(runs)
     known = known.assign(sequences=known["steps"] * known.get("data.batch_size", np.nan))
     table = known.reindex(columns=list(OUTLOOK.values())).set_axis(list(OUTLOOK), axis=1)
