@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -106,6 +107,22 @@ def stacked_panels(heights: Sequence[float], across: int) -> tuple[Figure, np.nd
     figure = Figure(size, dpi=130, layout="constrained")
     grid: Any = {"height_ratios": heights}
     return figure, figure.subplots(len(heights), across, squeeze=False, gridspec_kw=grid)
+
+
+def draw_strips(axes: Axes, strips: Mapping[str, Tensor], days: int) -> QuadMesh:
+    """Draw log10 of even shares by lag, (lags,) each, by name; an exact 0 is drawn, nan is not."""
+    rows = np.full((len(strips), days), np.nan)
+    for row, strip in zip(rows, strips.values(), strict=True):
+        row[days - len(strip) :] = strip.flip(0).clamp(min=-1e8)
+    edges = np.arange(days + 1) - 0.5, np.arange(len(strips) + 1) - 0.5
+    mesh = axes.pcolormesh(*edges, rows, **EVEN_SHARES)
+    axes.hlines(edges[1], *edges[0][[0, -1]], color="white", lw=3)
+    axes.set_facecolor(UNKNOWN)
+    axes.invert_yaxis()
+    axes.set_yticks(range(len(strips)), [plain(name) for name in strips])
+    axes.tick_params(labelsize=FONT, left=False)
+    axes.spines[:].set_visible(False)
+    return mesh
 
 
 def curve(

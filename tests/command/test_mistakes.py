@@ -68,7 +68,7 @@ OF_OURS = {
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
     "+optimizer.betas=[0.9,2]": "optimizer: Invalid beta parameter at index 1: 2",
     "+model._partial_=true": "model._partial_ is no setting",
-    "model._target_=statland.models.base.unroll": "which is no SequenceModel",
+    "model._target_=statland.models.base.unroll": "which is no subclass of torch.nn",
     "trust=[nowhere] model._target_=nowhere.M": "No module named 'nowhere'",
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
 }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from statland.batch import Batch, loss
 from statland.data.group import multiplication_table
-from statland.models.base import predict
+from statland.models.base import predict_answers
 from statland.training.evaluation import baselines, evaluate
 
 OWN = f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]"
@@ -117,7 +117,7 @@ def test_every_day_answers_as_forward_does_on_a_history_that_ends_there(family: 
     ]
     by_hand = loss(torch.cat(plain), y[y >= 0])
     x = x.where((y >= 0)[..., None], math.nan)
-    found = loss(predict(model, batch := Batch(x, lengths, y)), batch.answers)
+    found = loss(predict_answers(model, batch := Batch(x, lengths, y)), batch.answers)
     torch.testing.assert_close(found, by_hand, rtol=1e-10, atol=0)
     parameters = [p for p in model.parameters() if p.requires_grad]
     theirs = torch.autograd.grad(by_hand, parameters)
@@ -191,7 +191,7 @@ def test_the_feedback_has_a_learning_rate_of_its_own(model: str) -> None:
         )
         before = {name: p.detach().clone() for name, p in net.named_parameters()}
         batch = it.train_batch(0).to(torch.device("cpu"), torch.float64)
-        loss(predict(net, batch), batch.answers).backward()
+        loss(predict_answers(net, batch), batch.answers).backward()
         optimizer.step()
         moved[factor] = {name: p.detach() - before[name] for name, p in net.named_parameters()}
     for name, whole in moved[1].items():

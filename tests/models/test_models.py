@@ -14,7 +14,7 @@ from statland.models.base import (
     SequenceModel,
     at_last_day,
     evaluating,
-    predict,
+    predict_answers,
     unroll,
 )
 from statland.models.init import default
@@ -108,7 +108,7 @@ def test_every_parameter_moves_in_one_step(model_name: str, market_name: str) ->
     market, model, optimizer = built(f"model={model_name}", f"data={market_name}")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     batch = market.train_batch(0)
-    loss(predict(model, batch), batch.answers).backward()
+    loss(predict_answers(model, batch), batch.answers).backward()
     optimizer.step()
     still = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
     assert still == []

@@ -54,7 +54,7 @@ def test_every_model_and_every_market(model_name: str, market_name: str, tmp_pat
     for when in ("before", "after"):
         gradient = summary["gradient"][when]
         assert {"decay_per_day", "answer_share", "answer_importance", "reach_days"} < set(gradient)
-    assert summary["span"] == span_of(market, market.validation())
+    assert summary["span"] == span_of(market.answer, market.validation())
     assert set(summary["provenance"]) == {"commit", "clean", "versions", "command"}
 
     table = metrics(tmp_path)

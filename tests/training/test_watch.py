@@ -20,7 +20,9 @@ from statland.training.watch import GradientWatch, thinned
 def watching(folder: Path, resumed_at: int = 0) -> GradientWatch:
     market, model, _ = built("data.max_days=6", "data.min_days=6", "model.hidden_size=2")
     recorder = Recorder(folder, resumed_at)
-    return GradientWatch("x", model, market, market.validation(), recorder, Console(quiet=True), 1)
+    batch = probe_batch(market.validation())
+    seen = batch, market.answer(batch), 5
+    return GradientWatch("x", model, *seen, recorder, Console(quiet=True), 1)
 
 
 def test_what_is_drawn_is_what_was_recorded(

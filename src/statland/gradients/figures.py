@@ -17,10 +17,12 @@ from statland.drawing import (
     EVEN_SHARES,
     FONT,
     UNKNOWN,
+    draw_strips,
     finite,
     label_even_shares,
     label_powers,
     plain,
+    stacked_panels,
 )
 from statland.gradients.flow import Flow
 from statland.gradients.probe import WEIGHTS
@@ -109,6 +111,22 @@ def heatmap_figure(
     top = max(len(relative) - 0.5, (span or 0) + 0.5)
     axes.set_ylim(-0.5, top + 0.05 * (top + 0.5))
     _legend(figure, axes, grey)
+    return figure
+
+
+def strips_figure(flows: Mapping[str, Flow | Mapping[str, Profile]], title: str = "") -> Figure:
+    """Draw a strip per model: each day's gradient against an even share, the last day on the right.
+
+    `flows` holds each model's flow, or its profiles by quantity; drawn is the median by lag.
+    """
+    figure, ((axes,),) = stacked_panels([len(flows)], 1)
+    medians = {name: _profiles(flow)["x"].median for name, flow in flows.items()}
+    days = max(map(len, medians.values()))
+    strips = {name: even_shares(median) for name, median in medians.items()}
+    mesh = draw_strips(axes, strips, days)
+    axes.set_xticks([0, days - 1], ["first day", "last day"])
+    axes.set_title(plain(title), fontsize=FONT + 1)
+    label_even_shares(figure.colorbar(mesh, ax=axes, aspect=30, shrink=min(1, 6 / len(flows))))
     return figure
 
 

@@ -138,7 +138,7 @@ class RecurrentModel(SequenceModel):
         return {}
 
 
-def predict(model: SequenceModel, batch: Batch) -> Tensor:
+def predict_answers(model: SequenceModel, batch: Batch) -> Tensor:
     """Return the predictions (N, K) for the N answers that a batch asks for, in their order."""
     if not batch.asks_every_day:
         return model(batch.x, batch.lengths)

@@ -28,7 +28,7 @@ HOLDS = -2  # log10 of the share from which on the answer is reached: 1% of an e
 USED = 0.5  # importance of the answer from which on it counts as used
 NAMED = 6  # contestants
 
-# The columns of data/outlook.csv, and those of runs that they are.
+# The columns of outlook.csv, and those of runs that they are.
 OUTLOOK = {
     "model": "model",
     "market": "data",
@@ -183,7 +183,7 @@ def _counts(runs: pd.DataFrame, solved: np.ndarray) -> pd.DataFrame:
 
 
 def write_outlook(path: Path, runs: pd.DataFrame) -> int:
-    """Write data/outlook.csv, on which runs base what they say of their share; return its rows."""
+    """Write outlook.csv, on which runs base what they say of their share; return its rows."""
     known = with_known_answer(runs)
     known = known.assign(sequences=known["steps"] * known.get("data.batch_size", np.nan))
     table = known.reindex(columns=list(OUTLOOK.values())).set_axis(list(OUTLOOK), axis=1)

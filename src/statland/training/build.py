@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from statland.data.base import Market
+from statland.models.bare import Foreign, takes_lengths
 from statland.models.base import SequenceModel
 from statland.settings import Range, SettingError, check_arguments, check_value, did_you_mean
 from statland.training.config import Settings
@@ -99,7 +100,15 @@ def build_model(settings: Settings, device: torch.device) -> tuple[Market, Seque
             raise SettingError(f"model.init is {init!r}; allowed: a choice of model/init=")
         function, own = _named("model.init", init, FunctionType, trust)
         given["init"] = partial(function, **check_arguments("model.init", function, own, ["model"]))
-    model: SequenceModel = _made("model", values, SequenceModel, trust, **given)
+    model: nn.Module = _made("model", values, nn.Module, trust, **given)
+    if not isinstance(model, SequenceModel):
+        ages = torch.cat([batch.lengths for batch in market.validation()])
+        if not takes_lengths(model) and int(ages.min()) < int(ages.max()):
+            raise SettingError(
+                f"model._target_ is {values['_target_']}, whose forward takes no lengths; allowed: "
+                "forward(x, lengths), or a market of one age (data.min_days equal to data.max_days)"
+            )
+        model = Foreign(model)
     if market.labels == "every" and type(model).every_day is SequenceModel.every_day:
         name = type(model).__name__
         raise SettingError(f"data.labels is every; allowed: last, as {name} has no every_day")
@@ -187,7 +196,8 @@ def _named(
             f"{did_you_mean(name, vars(module))}"
         )
     if not (issubclass(found, kind) if inspect.isclass(found) else isinstance(found, kind)):
-        raise SettingError(f"{key}._target_ is {target}, which is no {kind.__name__}")
+        base = "" if kind is FunctionType else f"subclass of {kind.__module__}."
+        raise SettingError(f"{key}._target_ is {target}, which is no {base}{kind.__name__}")
     return found, settings
 
 

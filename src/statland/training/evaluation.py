@@ -10,7 +10,7 @@ from torch import Tensor
 
 from statland.batch import Batch, loss
 from statland.data.base import EXACT, Market
-from statland.models.base import SequenceModel, evaluating, predict
+from statland.models.base import SequenceModel, evaluating, predict_answers
 
 # Training batches on which the constant and the AR(2) are fitted.
 FIT_BATCHES = 64
@@ -27,7 +27,7 @@ def evaluate(model: SequenceModel, market: Market, batches: Iterable[Batch]) -> 
     counts: dict[str, int] = {}
     for batch in batches:
         with evaluating(model):
-            prediction = predict(model, batch)
+            prediction = predict_answers(model, batch)
         score = _scores_of_classes if batch.has_classes else _scores_of_numbers
         for name, value in (
             score(prediction, batch) | market.score(prediction, batch.answers)

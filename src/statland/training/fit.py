@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from statland.batch import Batch, loss
-from statland.models.base import SequenceModel, predict
+from statland.models.base import SequenceModel, predict_answers
 
 # So many steps running without a finite loss, and the run has diverged.
 PATIENCE = 20
@@ -49,7 +49,7 @@ def fit(
         batch = train_batch(index)
         for parameter in parameters:
             parameter.grad = None
-        error = loss(predict(model, batch), batch.answers)
+        error = loss(predict_answers(model, batch), batch.answers)
         error.backward()
 
         norm = gradient_norm(parameters)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from statland.batch import Batch
 from statland.data.base import Market
+from statland.gradients.probe import probe_batch
 from statland.records import checkpoint
 from statland.records.checkpoint import State
 from statland.records.identity import Identity, write_identity
@@ -28,7 +29,7 @@ from statland.training.evaluation import baselines, evaluate, skill
 from statland.training.fit import Diverged, Step, fit
 from statland.training.step_log import StepLog
 from statland.training.stopping import Interrupted, signals_to
-from statland.training.watch import GradientWatch
+from statland.training.watch import GradientWatch, span_of
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +110,10 @@ class Run:
         self.validation_again: float | None = None  # loss on other companies, at the end
         self.steps = StepLog(recorder, self.model, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
-        every, seen = self.settings["probe_every"], (self.market, self.held_out)
-        self.watch = GradientWatch(name, self.model, *seen, recorder, console, every)
+        batch, every = probe_batch(self.held_out), self.settings["probe_every"]
+        seen = batch, self.market.answer(batch)
+        span = span_of(self.market.answer, self.held_out)
+        self.watch = GradientWatch(name, self.model, *seen, span, recorder, console, every)
         self.start = self.lost = 0  # where fit begins; steps in a row without a finite loss
 
     def record(self, started: float) -> dict[str, Any]:
