@@ -142,7 +142,7 @@ def whole_command(scale: float) -> Rows:
         with tempfile.TemporaryDirectory() as folder:
             metrics = Path(folder) / "run/metrics.csv"
             line = [sys.executable, str(ROOT / "scripts/train.py"), f"model={name}"]
-            line += [f"folder={metrics.parent}", *first_step_of]
+            line += [f"hydra.run.dir={metrics.parent}", *first_step_of]
             with subprocess.Popen(line, stdout=subprocess.DEVNULL) as process:
                 while process.poll() is None:
                     time.sleep(0.005)
