@@ -24,7 +24,7 @@ class Monitor:
         monitor = Monitor(model, x, lengths, loss, log_dir="runs/mine", every=500)
         for step, batch in enumerate(batches):
             ...
-            monitor(step, loss=value)  # after backward(), before clipping and the update
+            monitor(step, loss=value)  # after backward(), before the gradient is clipped
         monitor.close()
 
     x, lengths, `loss` and `options` are those of `gradient_flow`: a fixed batch, whose gradient
@@ -64,18 +64,16 @@ class Monitor:
         self.steps = StepLog(self.recorder, model, log_every)
         self.steps.clipped = math.nan  # clipping comes later, if at all
         seen = self.batch, marks, span_of(lambda _: marks, [self.batch])
-        console = Console(markup=False)
-        self.watch = GradientWatch(
-            name, model, *seen, self.recorder, console, every, loss=loss, **options
-        )
-        self.loss, self.validation, self.started = 0.0, math.nan, time.perf_counter()
+        to = self.recorder, Console(markup=False)
+        self.watch = GradientWatch(name, model, *seen, *to, every, loss=loss, **options)
+        self.loss: float | None = None
+        self.validation: float | None = None
+        self.started = time.perf_counter()
 
-    def __call__(
-        self, step: int, loss: float | Tensor, validation: float | Tensor | None = None
-    ) -> None:
+    def __call__(self, step: int, loss: Any = None, validation: Any = None) -> None:
         """Record a step whose raw gradients are in place; `step` updates were made before it.
 
-        `validation` is a validation loss, at steps that have one.
+        `loss` and `validation` are losses, floats or tensors (), at steps that have one.
         """
         self.steps.record_update()
         if self.watch.last is None:
@@ -93,7 +91,7 @@ class Monitor:
     def close(self) -> None:
         """Measure the trained model, draw, and write summary.json."""
         self.steps.record_update()
-        diverged = not math.isfinite(self.loss)
+        diverged = self.loss is not None and not math.isfinite(self.loss)
         self.watch.finish(self.steps.updates, diverged)
         summary = {
             "status": "diverged" if diverged else "completed",
@@ -113,5 +111,5 @@ class Monitor:
         self.recorder.close()
 
 
-def _number(value: float | Tensor) -> float:
-    return value.item() if isinstance(value, Tensor) else float(value)
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from rich.progress import Progress
 from torch import Tensor, nn
 
 from statland import gradients
-from statland.gradients import Flow, Recurrence, gradient_flow, weight_flow
+from statland.gradients import Flow, Recurrence, backward, gradient_flow, weight_flow
 from statland.gradients.share import answer_share
 
 B, T, F, H, K = 3, 7, 2, 4, 3
@@ -330,6 +331,19 @@ def test_a_cell_in_its_own_precision(weight: float) -> None:
     flow = gradient_flow(cell, torch.rand(B, 400, 1), dtype=None, device=None).log10["x"]
     expected = math.log10(weight) * torch.arange(1, 401, dtype=torch.float64)
     torch.testing.assert_close(flow, expected.expand(B, -1), rtol=1e-5, atol=1e-5)
+
+
+def test_a_progress_bar_that_takes_seconds_to_appear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step of it for a day forward, and for a segment back."""
+    seen: list[bool] = []
+    monkeypatch.setattr(Progress, "update", lambda *_, advance, visible: seen.append(visible))
+    rnn, x = nn.GRU(F, H, batch_first=True), torch.randn(B, 70, F)
+    plain = gradient_flow(rnn, x, loss=lambda p: p.sum(1)).log10["state"]
+    for patience in (100, -1):
+        monkeypatch.setattr(backward, "PATIENCE", patience)
+        shown = gradient_flow(rnn, x, loss=lambda p: p.sum(1), progress=True).log10["state"]
+        assert torch.equal(shown, plain)
+    assert seen == [False] * 73 + [True] * 73
 
 
 def test_what_takes_no_lengths_says_so() -> None:

@@ -55,7 +55,7 @@ def importance(
     if len(places) > MOST_DAYS:
         places = torch.linspace(0, len(places) - 1, MOST_DAYS).round().int().tolist()
     exchanges = [(order[:, i], counts.where(counts > i, -1)) for i in places]
-    given: dict[str, Any] = {"y": y, "prediction": prediction, "inputs": inputs}
+    given: Any = {"y": y, "prediction": prediction, "inputs": inputs}
     found = [day_importance(model, x, *pair, lengths, **given) for pair in exchanges]
     return min((value for value in found if value is not None), default=None)
 
