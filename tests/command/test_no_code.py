@@ -39,7 +39,8 @@ def test_a_run_folder_from_someone_else_runs_nothing(
     write_identity(tmp_path / "run", Identity(own, {}, choices))
     overrides = tmp_path / "run/.hydra/overrides.yaml"
     overrides.parent.mkdir()
-    overrides.write_text(json.dumps(["hydra.launcher._target_=evil.run", "trust=[evil]"]))
+    composed_by_hydra = ["hydra.launcher._target_=evil.run", "hydra.searchpath=[pkg://evil]"]
+    overrides.write_text(json.dumps([*composed_by_hydra, "trust=[evil]"]))
     refused = run_script("train.py", "resume=run", folder=tmp_path)
     assert refused.returncode == 2
     assert "_target_ is evil.run; allowed: " in refused.stderr
