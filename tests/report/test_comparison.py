@@ -87,6 +87,15 @@ def test_figures_show_the_runs(folder: Path) -> None:
     assert "profiles" not in figures(group(load(folder / "many")))
 
 
+def test_a_link_in_the_folder_is_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("precious")
+    for name in ("compare.csv", "compare.html", "compare.html.part", "compare_strips.png"):
+        (folder / name).symlink_to(tmp_path / "other")
+    assert compared(folder).returncode == 0
+    assert (tmp_path / "other").read_text() == "precious"
+    assert not (folder / "compare.html").is_symlink()
+
+
 def test_the_command_writes_tables_figures_and_one_page(folder: Path) -> None:
     done = compared(folder)
     assert done.returncode == 0, done.stderr

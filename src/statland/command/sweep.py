@@ -14,6 +14,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from statland.command.compose import GROUPS, checked, choices_of_job, overrides_of_job
+from statland.records.files import check_plain
 from statland.records.identity import Identity, read_identity, write_identity
 from statland.records.summary import finite_json, read_summary
 from statland.report import load
@@ -153,10 +154,11 @@ def place(sweep: Path, identity: Identity) -> Path:
 
 
 def runs_in(sweep: Path) -> dict[Path, Identity]:
-    """The runs in a sweep's folder; damaged ones are left out."""
+    """The runs in a sweep's folder; damaged ones, and those with links, are left out."""
     found = {}
     for path in sorted(sweep.glob("*/run.json")):
         with suppress(SettingError):
+            check_plain(path.parent)
             if (identity := read_identity(path.parent)) is not None:
                 found[path.parent] = identity
     return found

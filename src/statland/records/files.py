@@ -19,11 +19,24 @@ METRICS, FLOW, EVENTS = "metrics.csv", "gradient_flow.csv", "events.out.tfevents
 FLOW_COLUMNS = ("log10_median", "log10_p10", "log10_p90", "companies", "exact_zeros")
 
 
+def check_plain(folder: Path) -> None:
+    """Raise SettingError where a run folder holds anything but files and folders.
+
+    It may be somebody else's: writing through a link would change a file elsewhere, and opening a
+    pipe would wait for ever.
+    """
+    for inside in (folder, folder / ".hydra"):
+        for entry in os.scandir(inside) if inside.is_dir() else ():
+            if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+                raise SettingError(f"{entry.path} is a link, a pipe or a device; allowed: a file")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends, complete and on disk."""
     aside = path.with_name(f"{path.name}.part")
-    with aside.open("wb") as file:
+    aside.unlink(missing_ok=True)
+    with aside.open("xb") as file:  # x follows no link
         yield file
         file.flush()
         os.fsync(file.fileno())

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from statland.data.base import EXACT
 from statland.gradients.norms import log10_norm
-from statland.records.files import METRICS, read_flow
+from statland.records.files import METRICS, check_plain, read_flow
 from statland.records.identity import read_identity
 from statland.records.summary import NAME, read_summary
 from statland.settings import SettingError, flatten
@@ -78,6 +78,7 @@ def profiles_of(folder: str, diverged: bool = False) -> dict[str, list[float]]:
 
 def _row(folder: Path) -> dict[str, Any]:
     """Return one run's row. Raises some error for files that are not a run's."""
+    check_plain(folder)
     summary, file = read_summary(folder), folder / NAME
     if summary is None:
         identity = read_identity(folder)
