@@ -14,8 +14,8 @@ from filelock import FileLock
 from rich.console import Console
 
 from statland.command.compose import GROUPS, checked, choices_of_job, overrides_of_job
-from statland.records.files import check_plain
-from statland.records.identity import Identity, read_identity, write_identity
+from statland.records.checkpoint import identity_in
+from statland.records.identity import Identity, write_identity
 from statland.records.summary import finite_json, read_summary
 from statland.report import load
 from statland.report.tables import runs_table
@@ -158,8 +158,7 @@ def runs_in(sweep: Path) -> dict[Path, Identity]:
     found = {}
     for path in sorted(sweep.glob("*/run.json")):
         with suppress(SettingError):
-            check_plain(path.parent)
-            if (identity := read_identity(path.parent)) is not None:
+            if (identity := identity_in(path.parent)) is not None:
                 found[path.parent] = identity
     return found
 

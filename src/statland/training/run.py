@@ -186,6 +186,7 @@ class Run:
         self.recorder.flush()
         facts = {
             "steps": self.steps.state(),
+            "identity": self.identity._asdict(),  # for when run.json is damaged
             "lost": self.lost,
             "validation": self.validation,
             "gradient": self.watch.gradient,
