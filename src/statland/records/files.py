@@ -63,7 +63,7 @@ def read_flow(folder: Path) -> dict[int, dict[str, Profile]]:
 
 
 def cut_back(folder: Path, step: int) -> None:
-    """Undo what a run recorded at `step` and later: rows of its CSV files, and its summary.
+    """Remove the rows that a run recorded at `step` and later from its CSV files.
 
     Rows are in the order of their steps. TensorBoard's events stay; the recorder marks them.
     """
@@ -76,7 +76,6 @@ def cut_back(folder: Path, step: int) -> None:
                     break
                 kept += len(line)
         os.truncate(path, kept)
-    (folder / "summary.json").unlink(missing_ok=True)
 
 
 def discard(folder: Path) -> None:
