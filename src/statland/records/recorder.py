@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from statland.gradients.share import Profile
 from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back
+from statland.settings import printable
 
 if TYPE_CHECKING:  # importing it takes a second, which no run should wait for before it trains
     from matplotlib.figure import Figure
@@ -65,7 +66,8 @@ class Recorder(AbstractContextManager["Recorder"]):
             for key, value in settings.items()
         }
         # A trial is a folder, and bears its name: runs of equal settings stay apart.
-        start = hparams_pb(known, trial_id="/".join(self.folder.resolve().parts[-2:]))
+        name = printable("/".join(self.folder.resolve().parts[-2:]))
+        start = hparams_pb(known, trial_id=name)
         self._write(start, 0)
         self.text("settings", f"```yaml\n{text}```")
 
