@@ -66,6 +66,29 @@ def test_unfinished_failed_and_foreign_folders_are_shown(folder: Path) -> None:
     assert runs_table(runs).row_count == 14
 
 
+@pytest.mark.parametrize("damage", ['"text"', "1" + "0" * 400, "[" * 10**5 + "]" * 10**5])
+def test_a_damaged_summary_is_named_and_left_out(damage: str, folder: Path) -> None:
+    path = folder / "rnn-10-0/summary.json"
+    path.write_text(path.read_text().replace('"seed": 0', f'"seed": {damage}'))
+    runs = load(folder)
+    assert [line.split(":")[0] for line in runs.attrs["skipped"]] == [str(path.parent)]
+    assert len(compare(runs).groups.runs) == 11
+
+
+def test_what_a_folder_holds_is_no_code_to_a_terminal_or_a_spreadsheet(folder: Path) -> None:
+    """Escapes, bidi characters and lone surrogates become spaces, and a formula gets a quote."""
+    for path in folder.glob("rnn*/summary.json"):
+        path.write_text(path.read_text().replace('"rnn"', '"=1\\ud800\\u001b[31m\\u202e"'))
+        path.parent.rename(folder / f"\033[2J{path.parent.name}\udcff")
+    (folder / "\033[2J").mkdir()
+    (folder / "\033[2J/summary.json").write_text("{}")
+    done = compared(folder)
+    assert done.returncode == 0, done.stderr
+    assert "skipped " in done.stdout
+    assert all(character.isprintable() or character == "\n" for character in done.stdout)
+    assert pd.read_csv(folder / "compare.csv")["model"].unique().tolist() == ["'=1  [31m ", "lstm"]
+
+
 def test_figures_show_the_runs(folder: Path) -> None:
     drawn = figures(group(load(folder)))
     assert list(drawn) == ["strips", "profiles", "validation", "forecast"]

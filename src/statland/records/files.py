@@ -51,13 +51,13 @@ def read_flow(folder: Path) -> dict[int, dict[str, Profile]]:
     found: dict[int, dict[str, Profile]] = {}
     with (folder / FLOW).open(encoding="utf-8") as file:
         rows = csv.reader(line for line in file if line.endswith("\n"))
-        next(rows, None)
         try:
+            next(rows, None)
             for (step, quantity), lags in groupby(rows, key=lambda row: (int(row[0]), row[1])):
                 values = [[float(value) for value in row[3:]] for row in lags]
                 profile = Profile(*torch.tensor(values, dtype=torch.float64).T)
                 found.setdefault(step, {})[quantity] = profile
-        except (ValueError, IndexError, TypeError) as error:
+        except (ValueError, IndexError, TypeError, csv.Error) as error:
             raise SettingError(f"{folder / FLOW} is damaged: {error}") from error
     return found
 

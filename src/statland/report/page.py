@@ -13,7 +13,14 @@ import pandas as pd
 
 from statland.records.files import replacing
 from statland.report.comparison import Comparison
-from statland.report.tables import by_market, forecast_tables, format_summary, format_tests
+from statland.report.tables import (
+    by_market,
+    csv_text,
+    forecast_tables,
+    format_summary,
+    format_tests,
+)
+from statland.settings import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,9 +79,9 @@ def write(
     """
     output.mkdir(parents=True, exist_ok=True)
     tests = tests_of(comparison)
-    files = {"compare.csv": comparison.summary.to_csv(index=False).encode()}
-    files["verdicts.csv"] = tests.to_csv(index=False).encode()
-    title = f"runs of {output.resolve().name}"
+    files: dict[str, str | bytes]
+    files = {"compare.csv": csv_text(comparison.summary), "verdicts.csv": csv_text(tests)}
+    title = printable(f"runs of {output.resolve().name}")
     table = format_summary(comparison.summary)
     parts = [f"<h1>{escape(title)}</h1>"]
     parts += _paragraphs((verdict.sentence for verdict in comparison.verdicts), "verdict")
@@ -94,10 +101,10 @@ def write(
     parts.append(SORT)
     head = f"<meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>"
     text = f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
-    files["compare.html"] = text.encode()
+    files["compare.html"] = text
     for name, content in files.items():
         with replacing(output / name) as file:
-            file.write(content)
+            file.write(content.encode() if isinstance(content, str) else content)
     return list(files)
 
 
@@ -143,7 +150,7 @@ def _runs(runs: pd.DataFrame, beside: Path) -> pd.DataFrame:
 def _link(path: Path, text: str, beside: Path) -> str:
     """A link to a path as seen from a folder."""
     seen = Path(os.path.relpath(path.resolve(), beside.resolve())).as_posix()
-    return f'<a href="{escape(quote(seen))}">{escape(text)}</a>'
+    return f'<a href="{escape(quote(os.fsencode(seen)))}">{escape(text)}</a>'
 
 
 def _table(frame: pd.DataFrame, escaped: bool = False) -> str:

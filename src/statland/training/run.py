@@ -21,7 +21,7 @@ from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
 from statland.records.summary import NAME as SUMMARY
 from statland.records.summary import finite_json, write_summary
-from statland.settings import SettingError
+from statland.settings import SettingError, printable
 from statland.training import screen
 from statland.training.build import Built, build
 from statland.training.config import KEPT, Settings, hyperparameters, without_machine
@@ -119,7 +119,7 @@ class Run:
             shown = hyperparameters(self.settings, self.choices, self.varied)
             self.recorder.hyperparameters(shown | {"parameters": self.parameters}, text)
         for note in self.market.notes:
-            self.console.print(note, highlight=False, soft_wrap=True)
+            self.console.print(printable(note), highlight=False, soft_wrap=True)
             log.info(note)
         status = "failed"
         try:
