@@ -85,6 +85,7 @@ COMMANDS = {
     "-m resume=prices seed=1,2": (2, "resume is set; allowed: without -m"),
     "resume=prices": (2, "resume is prices, which is no run folder: it has no run.json"),
     f"hydra.run.dir={'a' * 300}": (1, "File name too long"),
+    "folder=\udcff": (1, "is not UTF-8; allowed: names that are"),
     "-m seed=0,1 runs_dir=prices/a.csv": (1, "Not a directory: 'prices/a.csv"),
 }
 
@@ -146,3 +147,10 @@ def test_arguments_as_hydra_reads_them() -> None:
     assert hydra_arguments(["seed=1", "-m", "resume=a=b"]) == ["-m", "seed=1", "resume='a=b'"]
     assert hydra_arguments(["hydra.run.dir=a b", "folder=null"]) == ["folder='a b'", "folder=null"]
     assert hydra_arguments(["resume='a'", "resume=${x}"]) == ["resume='a'", "resume=${x}"]
+
+
+@pytest.mark.parametrize("name", ["a'b", "\\'", "c\\", "${seed}", "d\\${seed}'e\\\\", "f'${x}\\'"])
+def test_a_folder_of_any_name_is_resumed(name: str) -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", hydra_arguments([f"resume=/{name}"]))
+    assert config.resume == f"/{name}"

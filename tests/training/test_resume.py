@@ -16,7 +16,7 @@ from conftest import extends, ran, rows_of, same_run
 from forked import Script, run_script
 
 from statland.command.sweep import run_name
-from statland.records import checkpoint, files
+from statland.records import checkpoint, files, recorder
 from statland.records.checkpoint import State
 from statland.records.identity import Identity
 from statland.records.summary import read_summary, write_json
@@ -75,14 +75,14 @@ def state(updates: int) -> State:
     return State(updates=updates, model=weights, optimizer={}, facts={})
 
 
+def stopped(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_kill_while_saving_leaves_a_complete_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the file is on disk, before it takes its place, and where half of it is written."""
-
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
-
     assert checkpoint.load(tmp_path) is None
     checkpoint.save(tmp_path, state(1))
     write_json(tmp_path / "run.json", {"a": 1})
@@ -98,6 +98,20 @@ def test_a_kill_while_saving_leaves_a_complete_checkpoint(
         assert json.loads((tmp_path / "run.json").read_text()) == {"a": 1}
     checkpoint.save(tmp_path, state(2))
     assert checkpoint.load(tmp_path)["updates"] == 2
+
+
+@pytest.mark.parametrize(("owner", "name"), [(files.os, "replace"), (recorder, "SummaryWriter")])
+def test_a_kill_as_a_run_begins_leaves_a_free_folder_or_a_run(
+    owner: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without run.json the same command begins again, with it resume= does."""
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            ran(tmp_path, *QUICK, "steps=3")
+    ran(tmp_path, *QUICK, "steps=3", resume=(tmp_path / "run.json").exists())
+    with pytest.raises(SettingError, match="holds a run already"):
+        ran(tmp_path, *QUICK, "steps=3")
 
 
 def torn(path: Path) -> list[bytes]:

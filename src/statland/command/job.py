@@ -117,10 +117,11 @@ def execute_logged(
     """Train and measure, with a log and with a copy of the config for people to read."""
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / ".hydra/config.yaml"
-    if not copy.exists():
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_text(yaml.safe_dump(dict(prepared.settings), sort_keys=False), encoding="utf-8")
-    with logging_to(folder):
+    with held(folder), logging_to(folder):
+        if not copy.exists():
+            copy.parent.mkdir(exist_ok=True)
+            text = yaml.safe_dump(dict(prepared.settings), sort_keys=False)
+            copy.write_text(text, encoding="utf-8")
         return execute(prepared, folder, console, resume)
 
 

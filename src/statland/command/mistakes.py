@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from statland.command.compose import GROUPS
-from statland.settings import SettingError, did_you_mean, flatten
+from statland.settings import SettingError, did_you_mean, flatten, printable
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"  # whether the user asks for tracebacks
 
@@ -54,6 +54,9 @@ def describe(error: Exception) -> str | None:
     if isinstance(error, OSError):
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return f"the disk is full: {error}; resume= goes on" if is_full else str(error)
+    if isinstance(error, UnicodeEncodeError):
+        name = error.object[max(0, error.start - 40) : error.end + 40]
+        return f"{printable(name)!r} is not UTF-8; allowed: names that are"
     is_memory = isinstance(error, RuntimeError) and "memory" in str(error)
     if is_memory or isinstance(error, MemoryError):
         return f"not enough memory: {error}; allowed: smaller sizes, such as data.batch_size"
@@ -82,13 +85,17 @@ def explain(error: Exception) -> str:
 def hydra_arguments(arguments: list[str]) -> list[str]:
     """Return a command's arguments as Hydra reads them.
 
-    A folder is quoted, as Hydra's grammar would stop at an = in its name. hydra.run.dir= stands for
-    folder=, as Hydra itself would make the folder. -m comes first, where Hydra expects it.
+    A folder is quoted, as Hydra's grammar would stop at an = in its name, and what is special
+    within quotes is escaped; folder= may hold an interpolation. hydra.run.dir= stands for folder=,
+    as Hydra itself would make the folder. -m comes first, where Hydra expects it.
     """
     found = []
     for argument in arguments:
+        argument.encode()  # JSON and TensorBoard take no name that is not UTF-8
         key, equals, value = re.sub(r"^hydra\.run\.dir=", "folder=", argument).partition("=")
         if key in ("resume", "folder") and not re.match(r"['\"$]|(null)?$", value):
-            value = f"'{value}'"
+            special = r"(\\*)('|\$\{|$)" if key == "resume" else r"(\\*)('|$)"
+            escaped = re.sub(special, lambda m: m[1] * 2 + (m[2] and "\\" + m[2]), value)
+            value = f"'{escaped}'"
         found.append(key + equals + value)
     return sorted(found, key=lambda argument: argument not in ("-m", "--multirun"))

@@ -14,13 +14,14 @@ from filelock import FileLock
 from rich.console import Console
 
 from statland.command.compose import GROUPS, checked, choices_of_job, overrides_of_job
-from statland.records.identity import Identity, read_identity, write_identity
+from statland.records.checkpoint import identity_in
+from statland.records.identity import Identity, write_identity
 from statland.records.summary import finite_json, read_summary
 from statland.report import load
-from statland.settings import SettingError
+from statland.settings import SettingError, printable
 from statland.training.build import build
 from statland.training.config import MACHINE, without_machine
-from statland.training.screen import print_where, result_line
+from statland.training.screen import print_where, quoted_path, result_line
 from statland.training.stopping import stop_workers_on_signal
 
 UNNAMED = MACHINE | {"model", "experiment"}  # a name begins with the model in any case
@@ -54,7 +55,8 @@ def begin(jobs: Sequence[Job]) -> list[list[str]]:
         _check_that_one_can_begin(left)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-        print(f"{len(jobs)} jobs, {done} of them done before, in {folder}", flush=True)
+        line = f"{len(jobs)} jobs, {done} of them done before, in {folder}"
+        print(printable(line), flush=True)
     os.environ[PROGRESS] = f"{len(left)} {time.time()}"
     stop_workers_on_signal()
     return [job.overrides for job in left]
@@ -85,8 +87,10 @@ def finish(jobs: Iterable[Job]) -> None:
         Console(markup=False, width=None if sys.stdout.isatty() else 100),
     )
     console.print(runs_table(runs))
+    for line in runs.attrs["skipped"]:
+        print(f"skipped {line}")
     for folder in folders:
-        console.print(f"compare them: python scripts/compare.py {folder}", soft_wrap=True)
+        print(f"compare them: python scripts/compare.py {quoted_path(folder)}")
         print_where(console, folder)
     if (runs["status"] == "failed").any():
         sys.exit(1)
@@ -101,7 +105,7 @@ def print_result(folder: Path, summary: Mapping[str, Any]) -> None:
         left = (time.time() - began) / ended * (jobs - ended)
         text = f"{left:.0f} s" if left < 100 else f"{left / 60:.0f} min"
         about = f" ({ended:.0f} of {jobs:.0f}{f', about {text} to go' if ended < jobs else ''})"
-    print(f"{folder.name}: {result_line(summary)}{about}", flush=True)
+    print(printable(f"{folder.name}: {result_line(summary)}{about}"), flush=True)
 
 
 def identity_of(settings: Mapping[str, Any]) -> Identity:
@@ -149,16 +153,16 @@ def place(sweep: Path, identity: Identity) -> Path:
         write_identity(folder, identity)
     if (earlier := runs.get(sweep / name)) is not None:
         what = identity.difference(earlier)
-        print(f"note: {folder.name} is another run than {name}: {what}", flush=True)
+        print(printable(f"note: {folder.name} is another run than {name}: {what}"), flush=True)
     return folder
 
 
 def runs_in(sweep: Path) -> dict[Path, Identity]:
-    """The runs in a sweep's folder; damaged ones are left out."""
+    """The runs in a sweep's folder; damaged ones, and those with links, are left out."""
     found = {}
     for path in sorted(sweep.glob("*/run.json")):
         with suppress(SettingError):
-            if (identity := read_identity(path.parent)) is not None:
+            if (identity := identity_in(path.parent)) is not None:
                 found[path.parent] = identity
     return found
 

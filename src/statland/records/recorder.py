@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from statland.gradients.share import Profile
 from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back
-from statland.settings import SettingError
+from statland.settings import printable
 
 if TYPE_CHECKING:  # importing it takes a second, which no run should wait for before it trains
     from matplotlib.figure import Figure
@@ -39,13 +39,10 @@ class Recorder(AbstractContextManager["Recorder"]):
     def __init__(self, folder: Path, step: int = 0) -> None:
         """Start recording into `folder`, or continue a run that has made `step` updates.
 
-        What was recorded at `step` and later is dropped. Raises SettingError if a new run would
-        meet an earlier one.
+        What was recorded at `step` and later is dropped.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        if step == 0 and (folder / METRICS).exists():
-            raise SettingError(f"{folder} holds a run already; allowed: a new folder")
         self._file, self._rows = _csv(folder / METRICS, ["step", "tag", "value"])
         header = ["step", "quantity", "lag", *FLOW_COLUMNS]
         self._flow_file, self._flow_rows = _csv(folder / FLOW, header)
@@ -69,7 +66,8 @@ class Recorder(AbstractContextManager["Recorder"]):
             for key, value in settings.items()
         }
         # A trial is a folder, and bears its name: runs of equal settings stay apart.
-        start = hparams_pb(known, trial_id="/".join(self.folder.resolve().parts[-2:]))
+        name = printable("/".join(self.folder.resolve().parts[-2:]))
+        start = hparams_pb(known, trial_id=name)
         self._write(start, 0)
         self.text("settings", f"```yaml\n{text}```")
 

@@ -20,7 +20,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     """Return what summary.json of a run folder holds; None if there is none that can be read."""
     try:
         found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and "status" in found else None
 

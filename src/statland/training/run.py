@@ -16,11 +16,14 @@ from statland.data.base import Market
 from statland.gradients.probe import probe_batch
 from statland.records import checkpoint
 from statland.records.checkpoint import State
+from statland.records.files import METRICS
 from statland.records.identity import Identity, write_identity
 from statland.records.lock import held
 from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
+from statland.records.summary import NAME as SUMMARY
 from statland.records.summary import finite_json, write_summary
+from statland.settings import SettingError, printable
 from statland.training import screen
 from statland.training.build import Built, build, longer_market
 from statland.training.config import KEPT, Settings, hyperparameters, without_machine
@@ -74,16 +77,18 @@ def execute(
         state = checkpoint.resume_point(folder, identity) if resume else None
         if state is not None:
             checkpoint.load_into(folder, state, model, optimizer)
+        elif (folder / METRICS).exists():
+            raise SettingError(f"{folder} holds a run already; allowed: a new folder")
         signals: list[int] = []  # that ask to stop, from before anything is written
-        with (
-            signals_to(lambda number, _: signals.append(number)),
-            Recorder(folder, state["updates"] if state else 0) as recorder,
-        ):
+        with signals_to(lambda number, _: signals.append(number)):
+            # In this order: a kill leaves a run that resume= takes, and that has not ended.
+            (folder / SUMMARY).unlink(missing_ok=True)
             write_identity(folder, identity)
-            in_progress = Run(prepared, recorder, console or Console(markup=False), signals)
-            if state is not None:
-                in_progress.restore(state)
-            return in_progress.record(started)
+            with Recorder(folder, state["updates"] if state else 0) as recorder:
+                in_progress = Run(prepared, recorder, console or Console(markup=False), signals)
+                if state is not None:
+                    in_progress.restore(state)
+                return in_progress.record(started)
 
 
 class Run:
@@ -123,7 +128,7 @@ class Run:
             shown = hyperparameters(self.settings, self.choices, self.varied)
             self.recorder.hyperparameters(shown | {"parameters": self.parameters}, text)
         for note in self.market.notes:
-            self.console.print(note, highlight=False, soft_wrap=True)
+            self.console.print(printable(note), highlight=False, soft_wrap=True)
             log.info(note)
         status = "failed"
         try:
@@ -196,6 +201,7 @@ class Run:
         self.recorder.flush()
         facts = {
             "steps": self.steps.state(),
+            "identity": self.identity._asdict(),  # for when run.json is damaged
             "lost": self.lost,
             "validation": self.validation,
             "longer": self.longer,

@@ -20,6 +20,7 @@ from statland.batch import Batch
 from statland.data.base import EXACT, Market
 from statland.models.base import SequenceModel, evaluating
 from statland.records.summary import loss_name
+from statland.settings import printable
 from statland.training.fit import Step
 
 # The charts that tell the story, pinned first in the link to TensorBoard.
@@ -97,10 +98,13 @@ def tensorboard_link() -> str:
 
 
 def quoted_path(path: Path) -> str:
-    """Return a path relative to the current folder if it is below that, quoted for a shell."""
+    """Return a path relative to the current folder if it is below that, quoted for a shell.
+
+    A name that could act on the terminal has spaces in its place.
+    """
     path = path.resolve()
     short = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return shlex.quote(str(short))
+    return shlex.quote(printable(str(short)))
 
 
 def closing_table(summary: Mapping[str, Any]) -> Table:

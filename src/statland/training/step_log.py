@@ -34,7 +34,8 @@ class StepLog:
         self.clipped: float = 0  # steps, nan if that is not known
         self.level = math.nan  # log10 of the norm when it was last recorded
         # Updates and clipped steps by the last full row, and when that was.
-        self.full_updates, self.full_clipped, self.seconds = 0, self.clipped, time.perf_counter()
+        self.full_updates, self.seconds = 0, time.perf_counter()
+        self.full_clipped = self.clipped
         # Copies of the parameters, while a step recorded in full waits for its update.
         self.before: dict[str, Tensor] | None = None
 
