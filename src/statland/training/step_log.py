@@ -35,7 +35,7 @@ class StepLog:
         self.level = math.nan  # log10 of the norm when it was last recorded
         # Updates and clipped steps by the last full row, and when that was.
         self.full_updates, self.seconds = 0, time.perf_counter()
-        self.full_clipped = self.clipped
+        self.full_clipped: float = self.clipped
         # Copies of the parameters, while a step recorded in full waits for its update.
         self.before: dict[str, Tensor] | None = None
 
