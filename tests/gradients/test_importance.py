@@ -109,3 +109,19 @@ def test_a_prediction_that_is_nan_is_left_out() -> None:
     without = day_importance(model, batch.x, same, group)
     batch.x[0, 1] = math.nan
     assert day_importance(model, batch.x, same, same) == pytest.approx(without)
+
+
+def test_classes_are_compared_as_probabilities() -> None:
+    """Two classes with logits 0 and a sum over days, against sums over pairs."""
+    weights = torch.zeros(3, 1, 2).double()
+    weights[:2, 0, 1] = torch.tensor([1.7, -0.6])
+    model, x, y = Weighted(weights), torch.randn(5, 3, 1).double(), torch.tensor([0, 1, 1, 0, 1])
+
+    def odds(first: int, then: int) -> float:
+        return (1.7 * x[first, 0, 0] - 0.6 * x[then, 1, 0]).sigmoid().item()
+
+    pairs = [(b, c) for b in range(5) for c in range(5) if b != c]
+    change = sum((odds(c, b) - odds(b, b)) ** 2 for b, c in pairs)
+    apart = sum((odds(c, c) - odds(b, b)) ** 2 for b, c in pairs)
+    found = importance(model, x, torch.eye(3, dtype=torch.bool)[:1].expand(5, -1), y=y)
+    assert found == pytest.approx(math.sqrt(change / apart), rel=1e-9)
