@@ -3,13 +3,16 @@
 import copy
 import inspect
 import math
+import re
 import textwrap
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 from rich.progress import Progress
 from torch import Tensor, nn
 
@@ -379,3 +382,15 @@ def test_the_examples_of_the_docstrings_run() -> None:
     for line in code.splitlines():
         made = eval(line, names)
         assert gradient_flow(made, x, loss=lambda p: p.sum(1)).log10["state"].shape == (5, 12)
+
+
+def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "src/statland/gradients/README.md").read_text()
+    section = text.partition("## Your own model")[2].partition("\n## ")[0]
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(code, names)
+    assert names["flow"].log10["x"].isnan().sum(1).tolist() == [0, 7, 3]
+    assert {path.name for path in tmp_path.iterdir()} == {"profile.png", "strips.png"}
