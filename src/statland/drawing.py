@@ -10,14 +10,14 @@ from itertools import cycle
 from textwrap import fill
 from typing import Any, NamedTuple
 
+import matplotlib.figure
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgb
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -53,6 +53,16 @@ UNKNOWN = "#d4d4d4"  # of cells for which nothing was measured
 
 FONT = 8.5  # legible at half the size, as in TensorBoard's thumbnails
 RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+# Decorates what draws: neither a matplotlibrc nor a notebook's settings change a figure.
+own_settings = style.context("default")
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure that is saved with matplotlib's default settings."""
+
+    savefig = own_settings(matplotlib.figure.Figure.savefig)
 
 
 class Style(NamedTuple):

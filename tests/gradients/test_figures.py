@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -51,6 +52,15 @@ def covers_nothing(figure: Figure) -> bool:
     apart = not any(text.overlaps(panel) for text in texts for panel in panels)
     box = figure.bbox
     return apart and all(box.x0 <= t.x0 and t.x1 <= box.x1 and box.y0 <= t.y0 for t in texts)
+
+
+def test_a_matplotlibrc_changes_no_figure() -> None:
+    drawn = set()
+    for settings in ({}, {"text.usetex": True, "font.size": 3, "savefig.dpi": 20}):
+        with matplotlib.rc_context(settings):
+            profile_figure("a", probed(-LAGS)).savefig(png := io.BytesIO())
+        drawn.add(png.getvalue())
+    assert len(drawn) == 1
 
 
 def test_the_profile() -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -17,10 +16,12 @@ from statland.drawing import (
     EVEN_SHARES,
     FONT,
     UNKNOWN,
+    Figure,
     draw_strips,
     finite,
     label_even_shares,
     label_powers,
+    own_settings,
     plain,
     stacked_panels,
 )
@@ -39,6 +40,7 @@ CELLS: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "
 ZERO, LOST = "#b4c7dc", "#7f8fa6"
 
 
+@own_settings
 def profile_figure(
     title: str,
     flow: Flow | Mapping[str, Profile],
@@ -83,6 +85,7 @@ def profile_figure(
     return figure
 
 
+@own_settings
 def heatmap_figure(
     title: str, course: Mapping[int, Tensor], span: int | None, subtitle: str = ""
 ) -> Figure:

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
@@ -20,11 +19,13 @@ from matplotlib.ticker import NullLocator
 from statland.drawing import (
     FONT,
     UNKNOWN,
+    Figure,
     Style,
     curve,
     finish,
     label_powers,
     legend_of,
+    own_settings,
     panels_of,
     power,
     styles,
@@ -36,6 +37,7 @@ DECADES = 12  # of a grid's gradient: one scale for all sweeps
 THEORY: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": (0, (1, 3))}
 
 
+@own_settings
 def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """Validation loss by step, one panel per market: mean over seeds, band from lowest to highest.
 
@@ -60,6 +62,7 @@ def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, f
     return finish(figure, drawn, "training step", "validation loss")
 
 
+@own_settings
 def profiles_figure(
     runs: pd.DataFrame, profiles: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> Figure:
@@ -90,6 +93,7 @@ def profiles_figure(
     return finish(figure, drawn, "days back from the last day", "gradient flow  |dp/dx|")
 
 
+@own_settings
 def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     """Two settings, y by x: decades from the last day to the first, beside the final loss.
 
@@ -125,6 +129,7 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     return finish(figure, drawn, x, y)
 
 
+@own_settings
 def forecast_figure(runs: pd.DataFrame) -> Figure:
     """The answer's share before training against the steps until a run solves, if it does.
 
@@ -161,6 +166,7 @@ def forecast_figure(runs: pd.DataFrame) -> Figure:
     return finish(figure, drawn, "the answer's share before training", "steps until solved")
 
 
+@own_settings
 def dependence_figure(runs: pd.DataFrame) -> Figure:
     """How the prediction depends on the recurrent weights, by reach: one panel per market.
 
