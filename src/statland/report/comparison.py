@@ -98,7 +98,7 @@ def figures(groups: Groups) -> dict[str, "Figure"]:
         return {}
     diverged = zip(runs["folder"], runs["status"] == "diverged", strict=True)
     profiles = {folder: profiles_of(folder, is_lost) for folder, is_lost in diverged}
-    drawn = {"strips": strips_figure(runs, profiles)}
+    drawn: dict[str, Figure] = {"strips": strips_figure(runs, profiles)}
     if runs.groupby("market")["contestant"].nunique().max() <= MOST_CURVES:
         drawn["profiles"] = draw.profiles_figure(runs, profiles)
     drawn["validation"] = draw.curves_figure(runs, {f: curve_of(f) for f in runs["folder"]})
