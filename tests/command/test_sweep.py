@@ -225,7 +225,7 @@ def test_a_process_that_dies_costs_its_own_job_alone(tmp_path: Path) -> None:
         out, err = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in err
-    assert f"{jobs[0]}: failed: its process was ended by SIGKILL" in out
+    assert f"{jobs[0]}: failed: its process was ended by signal 9, Killed" in out
     ended = dict.fromkeys(jobs, "completed")
     assert statuses(tmp_path / "runs/s") == ended | {jobs[0]: "failed"}
     assert sweep(tmp_path, *arguments).returncode == 0

@@ -69,8 +69,8 @@ def run_job_of_sweep(settings: dict[str, Any], sweep: Path) -> None:
         leave_worker(interrupted)
         raise
     if status < 0:
-        name = signal.Signals(-status).name
-        record_failure(SettingError(f"its process was ended by {name}"), settings, sweep)
+        what = f"signal {-status}, {signal.strsignal(-status)}"
+        record_failure(SettingError(f"its process was ended by {what}"), settings, sweep)
     elif status > 0:
         sys.exit(status)
 

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,10 @@ def errors_in_one_line() -> Iterator[None]:
     An error that is a bug keeps its traceback; with HYDRA_FULL_ERROR=1 all do.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra would print the error and exit itself
+    if not FULL_ERROR:  # TensorBoard raises in the main thread what its writer has met
+        threading.excepthook = lambda met: (
+            None if isinstance(met.exc_value, OSError) else threading.__excepthook__(met)
+        )
     try:
         yield
     except Exception as error:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -76,6 +77,18 @@ def cut_back(folder: Path, step: int) -> None:
                     break
                 kept += len(line)
         os.truncate(path, kept)
+
+
+def order_events(folder: Path) -> None:
+    """Let TensorBoard's next file sort behind those there are, also if the clock has gone back.
+
+    It reads files by their names, which hold the second that they began in.
+    """
+    paths = sorted(folder.glob(EVENTS))
+    if paths and paths[-1].name >= f"events.out.tfevents.{int(time.time()):010}":
+        for place, path in enumerate(paths):
+            rest = path.name.split(".", 4)[-1]
+            path.rename(path.with_name(f"events.out.tfevents.{place:010}.{rest}"))
 
 
 def discard(folder: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from statland.gradients.share import Profile
-from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back
+from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back, order_events
 from statland.settings import printable
 
 if TYPE_CHECKING:  # importing it takes a second, which no run should wait for before it trains
@@ -48,6 +48,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._flow_file, self._flow_rows = _csv(folder / FLOW, header)
         if step > 0:
             cut_back(folder, step)
+            order_events(folder)
         self._events = SummaryWriter(str(folder), purge_step=step or None)
         assert self._events.file_writer is not None
         self._write: Callable[[Summary, int], None] = self._events.file_writer.add_summary

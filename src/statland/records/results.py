@@ -117,7 +117,8 @@ def _row(folder: Path) -> dict[str, Any]:
     own = _texts(flatten(config))
     for key in NUMBERS & own.keys():
         _number(own[key])
-    return own | _texts(summary["choices"]) | row  # folder is where the run is, not the setting
+    choices = {printable(group): printable(name) for group, name in summary["choices"].items()}
+    return own | choices | row  # folder is where the run is, not the setting
 
 
 def _of_course(folder: Path, baselines: list[float], again: float | None) -> dict[str, Any]:
