@@ -22,8 +22,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-# By family, a model's name up to the first _. Six are Okabe and Ito's, three Paul Tol's, for
-# colour-blind readers. Black and grey are left for what is no model.
+# By family, the longest of these that a model's name begins with; else what stands before its first
+# _. Six are Okabe and Ito's, four Paul Tol's, for colour-blind readers. Black and grey are left for
+# what is no model.
 FAMILIES = {
     "rnn": "#D55E00",
     "rnn_cell": "#D55E00",  # nn.RNN written by hand
@@ -34,6 +35,7 @@ FAMILIES = {
     "mingru": "#56B4E9",
     "lru": "#999933",
     "gated_deltanet": "#CC79A7",
+    "deltaproduct": "#AA4499",
     "tcn": "#6B4C2A",
     "transformer": "#E69F00",
 }
@@ -81,7 +83,7 @@ def styles(models: Mapping[str, str]) -> dict[str, Style]:
     those that are free. A variant (lstm_chrono) is lighter, and contestants that would have the
     same colour differ in lightness.
     """
-    families = {m: m if m in FAMILIES else m.partition("_")[0] for m in models.values()}
+    families = {model: family_of(model) for model in models.values()}
     free = [c for c in COLOURS if c not in map(FAMILIES.get, families.values())] or COLOURS
     unknown = [family for family in dict.fromkeys(families.values()) if family not in FAMILIES]
     hues = FAMILIES | dict(zip(unknown, cycle(free), strict=False))
@@ -93,6 +95,12 @@ def styles(models: Mapping[str, str]) -> dict[str, Style]:
         marker, width = MARKERS[place % len(MARKERS)], WIDTHS[place % len(WIDTHS)]
         found[contestant] = Style(_shaded(colour, shade), marker, width, 0.3 * place / len(models))
     return found
+
+
+def family_of(model: str) -> str:
+    """The family that a model belongs to."""
+    own = [family for family in FAMILIES if model.startswith(family)]
+    return max(own, key=len, default=model.partition("_")[0])
 
 
 def panels_of(names: Sequence[str]) -> tuple[Figure, list[Axes]]:

@@ -13,6 +13,7 @@ from statland.batch import Batch
 from statland.records.identity import Identity, write_identity
 from statland.records.provenance import provenance
 from statland.records.summary import write_summary
+from statland.settings import flatten
 from statland.training.fit import Step, gradient_norm
 from statland.training.step_log import StepLog
 from statland.training.watch import GradientWatch, span_of
@@ -55,12 +56,13 @@ class Monitor:
         self.batch = Batch(x, ages, None)  # type: ignore[arg-type]  # the loss knows the targets
         self.model, self.recorder = model, Recorder(Path(log_dir))
         name, days = name or self.recorder.folder.name, int(ages.max())
-        self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.config = {"seed": torch.initial_seed(), "data": {"max_days": days}}
-        self.choices, facts = {"model": name, "data": "own"}, {"parameters": self.parameters}
-        given = self.config | facts | {"name": name, "companies": len(x)}
-        write_identity(self.recorder.folder, Identity(given, {}, self.choices))
-        self.recorder.hyperparameters(self.choices | {"data.max_days": days} | facts, "")
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        config = {"seed": torch.initial_seed(), "data": {"max_days": days}}
+        choices = {"model": name, "data": "own"}
+        self.facts = {"choices": choices, "config": config, "parameters": parameters}
+        given = config | {"name": name, "parameters": parameters, "companies": len(x)}
+        write_identity(self.recorder.folder, Identity(given, {}, choices))
+        self.recorder.hyperparameters(flatten(given) | choices, "")
         self.steps = StepLog(self.recorder, model, log_every)
         self.steps.clipped = math.nan  # clipping comes later, if at all
         seen = self.batch, marks, span_of(lambda _: marks, [self.batch])
@@ -93,18 +95,15 @@ class Monitor:
         self.steps.record_update()
         diverged = self.loss is not None and not math.isfinite(self.loss)
         self.watch.finish(self.steps.updates, diverged)
-        summary = {
+        summary = self.facts | {
             "status": "diverged" if diverged else "completed",
             "steps": self.steps.updates,
             "seconds": time.perf_counter() - self.started,
-            "choices": self.choices,
             "validation": {"mse": self.validation},
             "baselines": {},
             "gradient": self.watch.gradient,
             "span": self.watch.span,
             "nonfinite_steps": self.steps.skipped,
-            "parameters": self.parameters,
-            "config": self.config,
             "provenance": provenance(),
         }
         write_summary(self.recorder.folder, summary)

@@ -28,8 +28,8 @@ OF_HYDRA = {
     "modell=lstm": "modell is no setting; allowed: model, data, optimizer, seed",
     # misspelled keys
     "stesp=5": "stesp is no setting; allowed: model, data, optimizer, seed, steps,",
-    "data.max_dys=5": "allowed: data.min_days, data.max_days, data.batch_size, data.shock, "
-    "data.noise; did you mean data.max_days?",
+    "data.max_dys=5": "allowed: data.min_days, data.max_days, data.longer_days, "
+    "data.batch_size, data.shock, data.noise; did you mean data.max_days?",
     "model.init.gian=3 model/init=orthogonal": "did you mean model.init.gain?",
     # settings that another choice does not have
     "model=lstm model.nonlinearity=relu": "model.nonlinearity is no setting; allowed: model.init, "

@@ -306,8 +306,8 @@ def test_a_failed_job_is_found_once_its_price_files_are_there(tmp_path: Path) ->
 def test_presets_compose_and_build(name: str) -> None:
     assert settings_of(f"experiment={name}")["sweep"] == name
     market, model, _ = built(f"experiment={name}")
-    x, lengths, y = market.train_batch(0)
-    assert model(x, lengths).shape == y.shape
+    batch = market.train_batch(0)
+    assert model(batch.x, batch.lengths).shape == (len(batch.x), market.output_size)
 
 
 @pytest.mark.slow

@@ -89,8 +89,8 @@ def test_values_are_those_of_the_keys_that_come_again() -> None:
             assert y[days].tolist() == [value_of[word[day]] for day in days]
             assert marked == word.index(word[age - 1]) + 1
             assert max(value_of) < 16 <= min(value_of.values())
-    assert "at least 12, for 4 keys" in refusal("data=pairs", "data.max_days=11")
-    assert "at least 8 for 4 pairs" in refusal("data=pairs", "data.vocabulary=7")
+    assert "at least 12, for 4 keys" in refusal("data=pairs", "data.pairs=4", "data.max_days=11")
+    assert "at least 8 for 4 pairs" in refusal("data=pairs", "data.pairs=4", "data.vocabulary=7")
 
 
 def test_only_the_first_and_the_last_symbol_of_a_long_lag_differ() -> None:

@@ -194,7 +194,7 @@ def _to_inputs(
     def cut(_: nn.Module, given: object, output: Any) -> Any:
         first, *rest = output if isinstance(output, tuple) else (output,)
         found.append(first.detach().requires_grad_())
-        return (found[-1], *rest) if rest else found[-1]
+        return (found[-1], *rest) if isinstance(output, tuple) else found[-1]
 
     # Backward, cuDNN's recurrences are for training alone.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):

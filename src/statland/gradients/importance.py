@@ -9,7 +9,6 @@ models are wrong, but many are useful", JMLR 20 (2019). No gradient is needed, s
 model uses a day where the gradient says whether it could learn to.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from statland.gradients.flow import exact, placed, undisturbed
-from statland.models.bare import Prediction, predict
+from statland.models.bare import predict
 from statland.models.base import evaluating
 
 MOST_DAYS = 12  # of an answer's days, so many at most are exchanged
@@ -34,9 +33,7 @@ def importance(
     answer: Tensor,
     lengths: Tensor | None = None,
     y: Tensor | None = None,
-    *,
-    prediction: Prediction | None = None,
-    inputs: Mapping[str, Any] = {},
+    **given: Any,
 ) -> float | None:
     """Return the importance of the answer's least important day; None without an answer.
 
@@ -45,18 +42,18 @@ def importance(
     the days that it needs. 1: what that day holds counts in full; it may exceed 1. None for a
     single company.
 
-    The other arguments are those of `gradient_flow`; x may be token ids (B, T). Predictions that
-    differ by a millionth of the differences of the targets y (B, K), or else of the predictions'
-    own size, count as equal. Of classes y (B,) predictions are logits, compared as probabilities.
+    model, x, which may be token ids, lengths, and, in `given`, `prediction` and `inputs` are those
+    of `gradient_flow`. Predictions that differ by a millionth of the differences of the targets
+    y (B, K), if not given of their own size, count as equal. Of classes y (B,) predictions are
+    logits, compared as probabilities.
     """
     counts = answer.sum(1)
     order = answer.int().argsort(dim=1, descending=True, stable=True)  # the marked days first
     places = list(range(int(counts.max())))
     if len(places) > MOST_DAYS:
         places = torch.linspace(0, len(places) - 1, MOST_DAYS).round().int().tolist()
-    exchanges = [(order[:, i], counts.where(counts > i, -1)) for i in places]
-    given: Any = {"y": y, "prediction": prediction, "inputs": inputs}
-    found = [day_importance(model, x, *pair, lengths, **given) for pair in exchanges]
+    days = [(order[:, i], counts.where(counts > i, -1)) for i in places]
+    found = [day_importance(model, x, *day, lengths, y, **given) for day in days]
     return min((value for value in found if value is not None), default=None)
 
 
@@ -76,10 +73,8 @@ def day_importance(
     day: Tensor,
     group: Tensor,
     lengths: Tensor | None = None,
-    *,
     y: Tensor | None = None,
-    prediction: Prediction | None = None,
-    inputs: Mapping[str, Any] = {},
+    **given: Any,
 ) -> float | None:
     """Exchange one day of each company, day (B,), within groups (B,); -1 is no group.
 
@@ -88,7 +83,7 @@ def day_importance(
     """
     device = next(model.parameters(), x).device
     lengths = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
-    x, lengths, inputs = placed(x, device), placed(lengths, device), placed(inputs, device)
+    x, lengths, given = (placed(value, device) for value in (x, lengths, given))
     day, group, each = day.cpu(), group.cpu(), torch.arange(len(x))
     other = (each + each[1:, None]) % len(x)  # (B - 1, B) one after another each other company
     known = (group[other] == group) & (group >= 0)
@@ -99,10 +94,9 @@ def day_importance(
     exchanged = x.repeat(len(other), *[1] * x.ndim)  # (B - 1, B, T, F)
     exchanged[shift, company, day[company]] = x[source, day[source]]
     # What `prediction` and `inputs` say of companies they say of those of x, in their order.
-    given: dict[str, Any] = {"prediction": prediction, "inputs": inputs}
     classes = y is not None and not y.is_floating_point()
     scaled = (lambda logits: logits.softmax(1)) if classes else (lambda values: values)
-    at_once = 1 if prediction or inputs else max(1, ROWS // len(x))
+    at_once = 1 if given else max(1, ROWS // len(x))
     with evaluating(model), undisturbed(device):
         before, *after = (
             exact(scaled(predict(model, some.flatten(0, 1), lengths.repeat(len(some)), **given)))

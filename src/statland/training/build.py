@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from statland.data.base import Market
+from statland.data.base import Days, Market
 from statland.models.bare import Foreign, takes_lengths
 from statland.models.base import SequenceModel
 from statland.settings import Range, SettingError, check_arguments, check_value, did_you_mean
@@ -91,7 +91,8 @@ def parameter_groups(
 def build_model(settings: Settings, device: torch.device) -> tuple[Market, SequenceModel]:
     """Build the market that the settings name, and the model, its sizes the market's."""
     trust, values = settings["trust"], dict(settings["model"])
-    data = {key: value for key, value in settings["data"].items() if key != "longer_days"}
+    data = dict(settings["data"])
+    check_value("data.longer_days", data.pop("longer_days", None), Days | None)
     market: Market = _made("data", data, Market, trust, seed=settings["seed"])
     given: dict[str, Any] = {"input_size": market.input_size, "output_size": market.output_size}
     if "init" in values:

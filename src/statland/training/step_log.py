@@ -31,11 +31,11 @@ class StepLog:
         self.recorder, self.log_every = recorder, log_every
         self.parameters = dict(model.named_parameters())
         self.updates = self.skipped = 0  # steps; skipped ones are not finite
-        self.clipped: float = 0  # steps, nan if that is not known
+        self.clipped: float = 0  # steps; nan if that is not known
         self.level = math.nan  # log10 of the norm when it was last recorded
         # Updates and clipped steps by the last full row, and when that was.
+        self.full_clipped: float = 0
         self.full_updates, self.seconds = 0, time.perf_counter()
-        self.full_clipped: float = self.clipped
         # Copies of the parameters, while a step recorded in full waits for its update.
         self.before: dict[str, Tensor] | None = None
 
