@@ -254,7 +254,7 @@ def others(value: object, choice: str, key: str) -> list[str]:
     if isinstance(value, bool):
         return [str(not value).lower()]
     if isinstance(value, int):
-        return [str(value + 2), str(2 * value), str(value // 2)]
+        return [str(value + 2), str(2 * value), str(value // 2), str(value - 1)]
     if isinstance(value, float):
         return [str(value / 2 + 0.04), str(value / 2)]
     with pytest.raises(SettingError, match="allowed: ") as refused:  # it lists them
