@@ -4,13 +4,16 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock
+from omegaconf import DictConfig
 from rich.console import Console
 
 from statland.command.compose import GROUPS, checked, choices_of_job, overrides_of_job
@@ -33,67 +36,81 @@ class Job(NamedTuple):
     """A job of a sweep, composed."""
 
     overrides: list[str]
+    config: DictConfig
     settings: dict[str, Any]
     folder: Path  # of the sweep
 
 
-def begin(jobs: Sequence[Job]) -> list[list[str]]:
-    """Print how many jobs a sweep has, and return the overrides of those that are left to do.
+class Sweep:
+    """The jobs of a sweep, composed and looked up one by one, as their turn comes."""
 
-    Raises SettingError, before anything is written, where no job can begin.
-    """
-    folders = sorted({job.folder for job in jobs})
-    ended = {f: [other for run, other in runs_in(f).items() if has_ended(run)] for f in folders}
-    left, done = [], 0
-    for job in jobs:
-        run = identity_of(job.settings)
-        same = [o for o in ended[job.folder] if not o.difference(run._replace(files=o.files))]
-        done += bool(same)
-        if not same or same[0].files:  # the job itself compares the price files
-            left.append(job)
-    if left or not jobs:
-        _check_that_one_can_begin(left)
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        line = f"{len(jobs)} jobs, {done} of them done before, in {folder}"
-        print(printable(line), flush=True)
-    os.environ[PROGRESS] = f"{len(left)} {time.time()}"
-    stop_workers_on_signal()
-    return [job.overrides for job in left]
+    def __init__(self, jobs: Iterable[Job], count: int) -> None:
+        """Take the `count` jobs, which may be composed only when they are iterated over."""
+        self.jobs, self.count, self.done = jobs, count, 0
+        self.folders: set[Path] = set()
 
+    def batches(self, size: int | None) -> Iterator[list[Job]]:
+        """Yield the jobs that are left to do, `size` at a time; None: all.
 
-def _check_that_one_can_begin(jobs: Iterable[Job]) -> None:
-    """Raise SettingError, with the first reason, where no job can be built."""
-    torch.set_num_threads(1)  # jobs are forked from this process, which then must have no threads
-    first: SettingError | None = None
-    for job in jobs:
-        try:
-            if job.settings.get("resume") is not None:
-                raise SettingError("resume is set; allowed: without -m")
-            build(checked(job.settings), torch.device("cpu"))
+        Raises SettingError, before anything is written, where no job can begin.
+        """
+        left, began, begun = self._from_one_that_can_begin(), 0.0, set[Path]()
+        while batch := list(islice(left, size)):
+            for folder in sorted({job.folder for job in batch} - begun):
+                folder.mkdir(parents=True, exist_ok=True)
+                print(printable(f"{self.count} jobs, in {folder}"), flush=True)
+                begun.add(folder)
+            began = began or time.time()  # looking up what was done before is no training
+            os.environ[PROGRESS] = f"{self.count - self.done} {began}"
+            yield batch
+
+    def _from_one_that_can_begin(self) -> Iterator[Job]:
+        """Yield the jobs that are left to do, once one has been found that can begin."""
+        torch.set_num_threads(1)  # jobs are forked from this process, which must have no threads
+        left = filter(self._is_left, self.jobs)
+        waiting: list[Job] = []
+        first: SettingError | None = None
+        for job in left:
+            waiting.append(job)
+            try:
+                if job.settings.get("resume") is not None:
+                    raise SettingError("resume is set; allowed: without -m")
+                build(checked(job.settings), torch.device("cpu"))
+            except SettingError as error:
+                first = first or error
+                continue
+            stop_workers_on_signal()
+            yield from chain(waiting, left)
             return
-        except SettingError as error:
-            first = first or error
-    raise SettingError(f"no job of the sweep can begin: {first or 'it has none'}")
+        if waiting or not self.count:
+            raise SettingError(f"no job of the sweep can begin: {first or 'it has none'}")
 
+    def _is_left(self, job: Job) -> bool:
+        """Whether a job's run has not ended before, as far as its settings tell."""
+        self.folders.add(job.folder)
+        runs = runs_in(job.folder)
+        same = same_settings(identity_of(job.settings), runs)
+        ended = [runs[folder] for folder in same if has_ended(folder)]
+        self.done += bool(ended)
+        return not ended or bool(ended[0].files)  # the job itself compares the price files
 
-def finish(jobs: Iterable[Job]) -> None:
-    """Print a table of all runs in a sweep's folder; exit with status 1 where one has failed."""
-    from statland.report.tables import runs_table  # importing scipy.stats takes a second
+    def finish(self) -> None:
+        """Print a table of all runs in the sweep's folders; exit with status 1 where one failed."""
+        from statland.report.tables import runs_table  # importing scipy.stats takes a second
 
-    folders = sorted({job.folder for job in jobs})
-    runs, console = (
-        load(*folders),
-        Console(markup=False, width=None if sys.stdout.isatty() else 100),
-    )
-    console.print(runs_table(runs))
-    for line in runs.attrs["skipped"]:
-        print(f"skipped {line}")
-    for folder in folders:
-        print(f"compare them: python scripts/compare.py {quoted_path(folder)}")
-        print_where(console, folder)
-    if (runs["status"] == "failed").any():
-        sys.exit(1)
+        folders = sorted(self.folders)
+        runs = load(*folders)
+        console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
+        console.print(runs_table(runs))
+        for line in runs.attrs["skipped"]:
+            print(f"skipped {line}")
+        for folder in folders:
+            line = f"{self.count} jobs, {self.done} of them done before, in {folder}"
+            print(printable(line), flush=True)
+            print(f"compare them: python scripts/compare.py {quoted_path(folder)}")
+            print_where(console, folder)
+        if (runs["status"] == "failed").any():
+            sys.exit(1)
 
 
 def print_result(folder: Path, summary: Mapping[str, Any]) -> None:
@@ -138,7 +155,9 @@ def place(sweep: Path, identity: Identity) -> Path:
     name = run_name(identity.choices["model"], overrides_of_job())
     with FileLock(sweep / ".lock"):
         runs = runs_in(sweep)
-        for folder, other in sorted(runs.items(), key=lambda run: not has_ended(run[0])):
+        same = same_settings(identity, runs)
+        for folder in sorted(same, key=lambda folder: not has_ended(folder)):
+            other = runs[folder]
             is_unread = not (other.files and identity.files) and not has_ended(folder)
             ours = identity._replace(files=other.files) if is_unread else identity
             if not other.difference(ours):
@@ -157,14 +176,29 @@ def place(sweep: Path, identity: Identity) -> Path:
     return folder
 
 
+def same_settings(identity: Identity, runs: Mapping[Path, Identity]) -> list[Path]:
+    """The folders of the runs of these settings, whatever their price files."""
+    return [
+        folder
+        for folder, other in runs.items()
+        if not other.difference(identity._replace(files=other.files))
+    ]
+
+
 def runs_in(sweep: Path) -> dict[Path, Identity]:
     """The runs in a sweep's folder; damaged ones, and those with links, are left out."""
     found = {}
     for path in sorted(sweep.glob("*/run.json")):
-        with suppress(SettingError):
-            if (identity := identity_in(path.parent)) is not None:
+        with suppress(SettingError, OSError):
+            if (identity := _read_once(path.parent, path.stat().st_mtime_ns)) is not None:
                 found[path.parent] = identity
     return found
+
+
+@cache
+def _read_once(folder: Path, changed: int) -> Identity | None:
+    """Return whose run a folder holds, unless that is known as of when run.json last changed."""
+    return identity_in(folder)
 
 
 def has_ended(folder: Path) -> bool:
