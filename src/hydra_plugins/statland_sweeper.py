@@ -5,6 +5,7 @@ Hydra finds this module by its folder. It is the only one that may import `hydra
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -29,14 +30,14 @@ class StatlandSweeper(BasicSweeper):
         assert self.launcher is not None
         if any(key.lstrip("+") == "trust" for key in self.params):
             raise SettingError("trust is set by a preset; allowed: on the command line")
-        loader = self.hydra_context.config_loader
+        loader, master = self.hydra_context.config_loader, self.config
         parser = OverridesParser.create(config_loader=loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         _ = self.config.hydra.sweep.dir  # ${now:} is resolved here, once, and kept for all jobs
         jobs = self.split_arguments(overrides, None)[0]
 
         def composed(numbered: tuple[int, list[str]]) -> Job:
-            config = loader.load_sweep_config(self.config, numbered[1])
+            config = loader.load_sweep_config(master, numbered[1])
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = numbered[0]
             HydraConfig.instance().set_config(config)  # for interpolations of the form ${hydra:...}
@@ -56,9 +57,10 @@ class StatlandSweeper(BasicSweeper):
 
     def _run(self, config: DictConfig) -> JobReturn:
         """Run a job in this process, as the basic launcher does."""
+        launcher: Any = self.launcher
         return run_job(
-            hydra_context=self.hydra_context,
-            task_function=self.launcher.task_function,
+            hydra_context=launcher.hydra_context,
+            task_function=launcher.task_function,
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
