@@ -25,7 +25,7 @@ from torch.nn.functional import mse_loss
 from torch.utils.benchmark import Timer
 
 from statland.command.compose import plain
-from statland.gradients.probe import measure, measure_in_full
+from statland.gradients.probe import measure, measure_in_full, probe_batch
 from statland.models.base import at_last_day
 from statland.records.identity import Identity
 from statland.records.recorder import Recorder
@@ -123,10 +123,10 @@ def probing(scale: float) -> Rows:
         ages = f"data.max_days={days}", f"data.min_days={days}"
         settings, made = prepared(f"model={name}", *ages)
         steps, every = settings["steps"], settings["probe_every"]
-        model, held_out = made.model, made.market.validation()
         with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder)) as recorder:
-            watch = GradientWatch(name, model, made.market, held_out, recorder, QUIET, every)
-            seen = model, watch.batch, watch.answer
+            batch = probe_batch(made.market.validation())
+            seen = made.model, batch, made.market.answer(batch)
+            watch = GradientWatch(name, *seen, None, recorder, QUIET, every)
             parts: Steps = {"probe": partial(watch.probe, 0)}
             parts["in full"] = partial(measure_in_full, *seen, measure(*seen))
             ms = medians(parts | {"step": partial(bare, made, 1)}, 2 * scale)

@@ -12,7 +12,7 @@ from statland.report import load
 from statland.report.comparison import compare, figures, show
 from statland.report.forecast import write_outlook
 from statland.report.page import write
-from statland.settings import SettingError
+from statland.settings import SettingError, printable
 
 
 def main() -> None:
@@ -28,14 +28,14 @@ def main() -> None:
     arguments = parser.parse_args()
     output = arguments.output or arguments.runs[0]
     console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
-    if absent := [str(path) for path in arguments.runs if not os.path.isdir(path)]:
+    if absent := [printable(str(path)) for path in arguments.runs if not os.path.isdir(path)]:
         parser.error(f"{', '.join(absent)}: no such folder; allowed: sweep or run folders")
     runs = load(*arguments.runs)
     skipped = runs.attrs["skipped"]
     for line in skipped:
         console.print(f"skipped {line}", soft_wrap=True)
     if runs.empty:
-        sys.exit(f"error: no run in {', '.join(map(str, arguments.runs))}")
+        sys.exit(printable(f"error: no run in {', '.join(map(str, arguments.runs))}"))
     try:
         by = arguments.by.split(",") if arguments.by else []
         comparison = compare(runs, by, arguments.where or [], arguments.tune)
@@ -49,7 +49,7 @@ def main() -> None:
         written = write(output, comparison, figures(comparison.groups), skipped)
     except OSError as error:
         sys.exit(f"error: {error}; allowed: another --output")
-    console.print(f"written: {output}/{', '.join(written)}", soft_wrap=True)
+    console.print(f"written: {printable(str(output))}/{', '.join(written)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

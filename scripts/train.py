@@ -26,6 +26,6 @@ if __name__ == "__main__":
     if {"-h", "--help"}.intersection(sys.argv):
         print(help_text(Path(__file__).parents[1] / "configs", sys.argv[1:]))
     else:
-        sys.argv[1:] = hydra_arguments(sys.argv[1:])
         with errors_in_one_line():
+            sys.argv[1:] = hydra_arguments(sys.argv[1:])
             train()

@@ -84,21 +84,9 @@ def choices_of(overrides: tuple[str, ...]) -> Mapping[str, str]:
 
 def ran(folder: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
     """One run in this process, its folder `folder`; what summary.json holds."""
-    if resume:
-        age_events(folder)
     varied = [override.split("=")[0].lstrip("+~") for override in overrides]
     prepared = prepare(settings_of(*overrides), choices_of(overrides), varied)
     return execute(prepared, folder, resume=resume)
-
-
-def age_events(folder: Path) -> None:
-    """Name TensorBoard's files as if they had begun a minute earlier.
-
-    It reads files in the order of the second that they began in, and a test resumes at once.
-    """
-    for path in folder.glob("events.out.tfevents.*"):
-        *start, second, rest = path.name.split(".", 4)
-        path.rename(folder / ".".join([*start, str(int(second) - 60), rest]))
 
 
 def rows_of(folder: Path) -> list[str]:

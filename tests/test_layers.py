@@ -13,7 +13,7 @@ FLOORS = [
     {"gradients"},
     {"records"},
     {"training"},
-    {"report"},
+    {"monitor", "report"},
     {"command"},
     {"scripts"},
 ]

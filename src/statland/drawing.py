@@ -10,19 +10,21 @@ from itertools import cycle
 from textwrap import fill
 from typing import Any, NamedTuple
 
+import matplotlib.figure
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgb
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-# By family, a model's name up to the first _. Six are Okabe and Ito's, three Paul Tol's, for
-# colour-blind readers. Black and grey are left for what is no model.
+# By family, the longest of these that a model's name begins with; else what stands before its first
+# _. Six are Okabe and Ito's, four Paul Tol's, for colour-blind readers. Black and grey are left for
+# what is no model.
 FAMILIES = {
     "rnn": "#D55E00",
     "rnn_cell": "#D55E00",  # nn.RNN written by hand
@@ -33,6 +35,7 @@ FAMILIES = {
     "mingru": "#56B4E9",
     "lru": "#999933",
     "gated_deltanet": "#CC79A7",
+    "deltaproduct": "#AA4499",
     "tcn": "#6B4C2A",
     "transformer": "#E69F00",
 }
@@ -54,6 +57,16 @@ FONT = 8.5  # legible at half the size, as in TensorBoard's thumbnails
 RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+# Decorates what draws: neither a matplotlibrc nor a notebook's settings change a figure.
+own_settings = style.context("default")
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure that is saved with matplotlib's default settings."""
+
+    savefig = own_settings(matplotlib.figure.Figure.savefig)
+
+
 class Style(NamedTuple):
     """How a contestant is drawn in every panel: coincident curves differ in width and markers."""
 
@@ -70,7 +83,7 @@ def styles(models: Mapping[str, str]) -> dict[str, Style]:
     those that are free. A variant (lstm_chrono) is lighter, and contestants that would have the
     same colour differ in lightness.
     """
-    families = {m: m if m in FAMILIES else m.partition("_")[0] for m in models.values()}
+    families = {model: family_of(model) for model in models.values()}
     free = [c for c in COLOURS if c not in map(FAMILIES.get, families.values())] or COLOURS
     unknown = [family for family in dict.fromkeys(families.values()) if family not in FAMILIES]
     hues = FAMILIES | dict(zip(unknown, cycle(free), strict=False))
@@ -82,6 +95,12 @@ def styles(models: Mapping[str, str]) -> dict[str, Style]:
         marker, width = MARKERS[place % len(MARKERS)], WIDTHS[place % len(WIDTHS)]
         found[contestant] = Style(_shaded(colour, shade), marker, width, 0.3 * place / len(models))
     return found
+
+
+def family_of(model: str) -> str:
+    """The family that a model belongs to."""
+    own = [family for family in FAMILIES if model.startswith(family)]
+    return max(own, key=len, default=model.partition("_")[0])
 
 
 def panels_of(names: Sequence[str]) -> tuple[Figure, list[Axes]]:
@@ -106,6 +125,22 @@ def stacked_panels(heights: Sequence[float], across: int) -> tuple[Figure, np.nd
     figure = Figure(size, dpi=130, layout="constrained")
     grid: Any = {"height_ratios": heights}
     return figure, figure.subplots(len(heights), across, squeeze=False, gridspec_kw=grid)
+
+
+def draw_strips(axes: Axes, strips: Mapping[str, Tensor], days: int) -> QuadMesh:
+    """Draw log10 of even shares by lag, (lags,) each, by name; an exact 0 is drawn, nan is not."""
+    rows = np.full((len(strips), days), np.nan)
+    for row, strip in zip(rows, strips.values(), strict=True):
+        row[days - len(strip) :] = strip.flip(0).clamp(min=-1e8)
+    edges = np.arange(days + 1) - 0.5, np.arange(len(strips) + 1) - 0.5
+    mesh = axes.pcolormesh(*edges, rows, **EVEN_SHARES)
+    axes.hlines(edges[1], *edges[0][[0, -1]], color="white", lw=3)
+    axes.set_facecolor(UNKNOWN)
+    axes.invert_yaxis()
+    axes.set_yticks(range(len(strips)), [plain(name) for name in strips])
+    axes.tick_params(labelsize=FONT, left=False)
+    axes.spines[:].set_visible(False)
+    return mesh
 
 
 def curve(

@@ -18,9 +18,13 @@ class SettingError(ValueError):
     """A setting, or a file that it names, that cannot be used. The message is one clear line."""
 
     def __init__(self, message: str) -> None:
-        # It quotes what it was given, which may hold line breaks or control characters.
-        printable = "".join(c if c.isprintable() else " " for c in message)
-        super().__init__(" ".join(printable.split()))
+        # It quotes what it was given, which may hold line breaks.
+        super().__init__(" ".join(printable(message).split()))
+
+
+def printable(text: str) -> str:
+    """Return a text with spaces for control and bidi characters, escapes, and what is no UTF-8."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class Range(NamedTuple):

@@ -28,8 +28,8 @@ OF_HYDRA = {
     "modell=lstm": "modell is no setting; allowed: model, data, optimizer, seed",
     # misspelled keys
     "stesp=5": "stesp is no setting; allowed: model, data, optimizer, seed, steps,",
-    "data.max_dys=5": "allowed: data.min_days, data.max_days, data.batch_size, data.shock, "
-    "data.noise; did you mean data.max_days?",
+    "data.max_dys=5": "allowed: data.min_days, data.max_days, data.longer_days, "
+    "data.batch_size, data.shock, data.noise; did you mean data.max_days?",
     "model.init.gian=3 model/init=orthogonal": "did you mean model.init.gain?",
     # settings that another choice does not have
     "model=lstm model.nonlinearity=relu": "model.nonlinearity is no setting; allowed: model.init, "
@@ -68,7 +68,7 @@ OF_OURS = {
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
     "+optimizer.betas=[0.9,2]": "optimizer: Invalid beta parameter at index 1: 2",
     "+model._partial_=true": "model._partial_ is no setting",
-    "model._target_=statland.models.base.unroll": "which is no SequenceModel",
+    "model._target_=statland.models.base.unroll": "which is no subclass of torch.nn",
     "trust=[nowhere] model._target_=nowhere.M": "No module named 'nowhere'",
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
 }
@@ -85,6 +85,7 @@ COMMANDS = {
     "-m resume=prices seed=1,2": (2, "resume is set; allowed: without -m"),
     "resume=prices": (2, "resume is prices, which is no run folder: it has no run.json"),
     f"hydra.run.dir={'a' * 300}": (1, "File name too long"),
+    "folder=\udcff": (1, "is not UTF-8; allowed: names that are"),
     "-m seed=0,1 runs_dir=prices/a.csv": (1, "Not a directory: 'prices/a.csv"),
 }
 
@@ -146,3 +147,10 @@ def test_arguments_as_hydra_reads_them() -> None:
     assert hydra_arguments(["seed=1", "-m", "resume=a=b"]) == ["-m", "seed=1", "resume='a=b'"]
     assert hydra_arguments(["hydra.run.dir=a b", "folder=null"]) == ["folder='a b'", "folder=null"]
     assert hydra_arguments(["resume='a'", "resume=${x}"]) == ["resume='a'", "resume=${x}"]
+
+
+@pytest.mark.parametrize("name", ["a'b", "\\'", "c\\", "${seed}", "d\\${seed}'e\\\\", "f'${x}\\'"])
+def test_a_folder_of_any_name_is_resumed(name: str) -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", hydra_arguments([f"resume=/{name}"]))
+    assert config.resume == f"/{name}"

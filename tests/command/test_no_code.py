@@ -3,6 +3,7 @@
 import copy
 import importlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,10 +12,11 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from conftest import composed
+from conftest import composed, ran
 from forked import run_script
 
 from statland.records.identity import Identity, write_identity
+from statland.report import load
 from statland.settings import SettingError
 from statland.training import build
 from statland.training.config import check, without_machine
@@ -39,11 +41,29 @@ def test_a_run_folder_from_someone_else_runs_nothing(
     write_identity(tmp_path / "run", Identity(own, {}, choices))
     overrides = tmp_path / "run/.hydra/overrides.yaml"
     overrides.parent.mkdir()
-    overrides.write_text(json.dumps(["hydra.launcher._target_=evil.run", "trust=[evil]"]))
+    composed_by_hydra = ["hydra.launcher._target_=evil.run", "hydra.searchpath=[pkg://evil]"]
+    overrides.write_text(json.dumps([*composed_by_hydra, "trust=[evil]"]))
     refused = run_script("train.py", "resume=run", folder=tmp_path)
     assert refused.returncode == 2
     assert "_target_ is evil.run; allowed: " in refused.stderr
     assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.csv", ".hydra/config.yaml"])
+def test_a_link_in_a_run_folder_is_not_written_through(name: str, tmp_path: Path) -> None:
+    """Nor waited for, if it is a pipe: one line says so, and a report leaves the folder out."""
+    ran(tmp_path / "run", "steps=2", "data.max_days=6", "probe_every=null")
+    (tmp_path / "elsewhere").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for make in (lambda path: path.symlink_to(tmp_path / "elsewhere"), os.mkfifo):
+        (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+        make(tmp_path / "run" / name)
+        refused = run_script("train.py", "resume=run", "steps=4", folder=tmp_path)
+        assert refused.stderr.startswith(f"error: run/{name} is a link, a pipe or a device; ")
+        (skipped,) = load(tmp_path / "run").attrs["skipped"]
+        assert skipped.startswith(f"{tmp_path}/run: SettingError: ")
+    assert set(tmp_path.rglob("*")) <= {*before, tmp_path / "run" / name, tmp_path / "run/.hydra"}
 
 
 COMPOSED = [

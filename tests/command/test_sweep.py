@@ -225,7 +225,7 @@ def test_a_process_that_dies_costs_its_own_job_alone(tmp_path: Path) -> None:
         out, err = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in err
-    assert f"{jobs[0]}: failed: its process was ended by SIGKILL" in out
+    assert f"{jobs[0]}: failed: its process was ended by signal 9, Killed" in out
     ended = dict.fromkeys(jobs, "completed")
     assert statuses(tmp_path / "runs/s") == ended | {jobs[0]: "failed"}
     assert sweep(tmp_path, *arguments).returncode == 0
@@ -306,8 +306,8 @@ def test_a_failed_job_is_found_once_its_price_files_are_there(tmp_path: Path) ->
 def test_presets_compose_and_build(name: str) -> None:
     assert settings_of(f"experiment={name}")["sweep"] == name
     market, model, _ = built(f"experiment={name}")
-    x, lengths, y = market.train_batch(0)
-    assert model(x, lengths).shape == y.shape
+    batch = market.train_batch(0)
+    assert model(batch.x, batch.lengths).shape == (len(batch.x), market.output_size)
 
 
 @pytest.mark.slow

@@ -50,14 +50,14 @@ def test_the_answer_follows_from_the_marked_days_and_from_each_of_them(
                 changed[place] = other[place]
                 decides |= {place} if not torch.allclose(rule(changed), y) else set()
     assert decides == set(range(max(map(len, marked))))
-    assert span_of(market, batches) == farthest
+    assert span_of(market.answer, batches) == farthest
 
 
 def test_marks_are_on_days_that_were_traded(market_name: str) -> None:
     market = built(f"data={market_name}")[0]
     for batch in (market.train_batch(0), *market.validation()):
         if (answer := market.answer(batch)) is None:
-            assert span_of(market, [batch]) is None
+            assert span_of(market.answer, [batch]) is None
             continue
         assert (answer.dtype, answer.shape) == (torch.bool, batch.x.shape[:2])
         assert answer.any(1).all()

@@ -2,17 +2,23 @@
 
 import copy
 import inspect
+import math
+import re
 import textwrap
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
+from rich.progress import Progress
 from torch import Tensor, nn
 
 from statland import gradients
-from statland.gradients import Flow, Recurrence, gradient_flow, weight_flow
+from statland.gradients import Flow, Recurrence, backward, gradient_flow, weight_flow
+from statland.gradients.share import answer_share
 
 B, T, F, H, K = 3, 7, 2, 4, 3
 
@@ -62,11 +68,16 @@ def zeros_or(part: Tensor) -> Tensor:
     return torch.zeros_like(part) if part.grad is None else part.grad
 
 
-def agree(flow: Flow, expected: dict[str, Tensor], names: dict[str, str] | None = None) -> None:
+def agree(
+    flow: Flow,
+    expected: dict[str, Tensor],
+    names: dict[str, str] | None = None,
+    rtol: float = 1e-10,
+) -> None:
     assert set(flow.log10) == {(names or {}).get(name, name) for name in expected}
     for name, norms in expected.items():
         found = 10 ** (flow.log10[(names or {}).get(name, name)] + flow.log10_error[:, None])
-        torch.testing.assert_close(found, norms, rtol=1e-10, atol=0)
+        torch.testing.assert_close(found, norms, rtol=rtol, atol=0)
 
 
 HEAD = nn.Linear(H, K).double()
@@ -209,14 +220,139 @@ def test_a_loss_gives_one_value_a_company() -> None:
             assert f"({B},)" in str(refused.value)
 
 
-def test_what_cannot_be_measured_says_why() -> None:
-    x = torch.randn(B, T, F)
-    days = nn.Linear(F, H)  # a prediction for each day
-    with pytest.raises(ValueError, match=r"predictions have shape \(3, 7, 4\); expected \(3, K\)"):
-        gradient_flow(days, x, loss=lambda p: p.sum(1))
+VOCABULARY = 11
+SMALL = {"vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": None}
+GPT2 = {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16}
+MAMBA = {"hidden_size": 8, "num_hidden_layers": 2, "state_size": 4, "pad_token_id": None}
+
+
+class Tagger(nn.Module):
+    """A prediction for each day (B, T, K) of token ids."""
+
+    def __init__(self, kind: type[nn.RNNBase] = nn.GRU) -> None:
+        super().__init__()
+        self.embedding, self.rnn = nn.Embedding(VOCABULARY, H), kind(H, H, 2, batch_first=True)
+        self.head = nn.Linear(H, K)
+
+    def forward(self, ids: Tensor | None = None, inputs_embeds: Tensor | None = None) -> Tensor:
+        embedded = self.embedding(ids) if inputs_embeds is None else inputs_embeds
+        return self.head(self.rnn(embedded)[0])
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embedding
+
+
+def language_model(name: str) -> nn.Module:
+    """A small one with random weights."""
+    if name == "GRU":
+        return Tagger()
+    transformers = pytest.importorskip("transformers")
+    if name == "GPT-2":
+        return transformers.GPT2LMHeadModel(transformers.GPT2Config(**SMALL, **GPT2))
+    return transformers.MambaForCausalLM(transformers.MambaConfig(**SMALL, **MAMBA))
+
+
+def at_last(out: Any) -> Tensor:
+    return getattr(out, "logits", out)[:, -1]
+
+
+@pytest.mark.parametrize("name", ["GRU", "GPT-2", "Mamba"])
+def test_a_language_model_by_token(name: str) -> None:
+    """The oracle gives the model the embedded tokens."""
+    model, ids = language_model(name).double(), torch.randint(VOCABULARY, (B, T))
+    embedding, target = model.get_input_embeddings(), torch.randint(K, (B,))
+
+    def loss(logits: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits, target, reduction="none")
+
+    flow = gradient_flow(model, ids, loss=loss, at=embedding, prediction=at_last)
+    seen = embedding(ids).detach().requires_grad_()
+    loss(at_last(model.eval()(inputs_embeds=seen))).sum().backward()
+    rtol = 1e-5 if name == "Mamba" else 1e-10  # some of it is in float32, whatever the weights
+    agree(flow, {"x": seen.grad.norm(dim=2).flip(1)}, rtol=rtol)
+    with pytest.raises(ValueError, match=r"x is torch.int64: .* as at="):
+        gradient_flow(model, ids, loss=loss)
+    returned = r"returns (\(3, 7, 3\)|a \w+); expected predictions \(3, K\), such as out\[:, -1\]"
+    with pytest.raises(ValueError, match=returned):
+        gradient_flow(model, ids, loss=loss, at=embedding)
+    with pytest.raises(ValueError, match="at is a Linear that is no part of the model"):
+        gradient_flow(model, ids, loss=loss, at=nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_both_ways_agree(kind: type[nn.RNNBase]) -> None:
+    """As itself, and behind an embedding; at a block that returns a tuple, only its last day."""
+    model, ids, y = Tagger(kind), torch.randint(VOCABULARY, (B, 40)), torch.randn(B, H)
+
+    def loss(h: Tensor) -> Tensor:
+        return (h - y).square().sum(1)
+
+    alone = gradient_flow(model.rnn, model.embedding(ids), loss=loss)
+    model.head = nn.Identity()
+    behind = gradient_flow(model, ids, loss=loss, at=model.embedding, prediction=at_last)
+    torch.testing.assert_close(behind.log10["x"], alone.log10["x"], rtol=0, atol=1e-9)
+    torch.testing.assert_close(behind.log10_error, alone.log10_error, rtol=0, atol=1e-9)
+    tuples = gradient_flow(model, ids, loss=loss, at=model.rnn, prediction=at_last).log10["x"]
+    expected = torch.full((B, 40), -math.inf, dtype=torch.float64)
+    expected[:, 0] = 0  # the prediction is what it returns of the last day
+    torch.testing.assert_close(tuples, expected)
+
+
+def test_padding_that_a_mask_leaves_out() -> None:
+    """Each company's flow is that which it has alone."""
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    model, x, ages = nn.TransformerEncoder(layer, 2), torch.randn(B, T, 4), torch.tensor([7, 3, 5])
+    mask = torch.arange(T) >= ages[:, None]
+
+    def loss(p: Tensor) -> Tensor:
+        return p.square().sum(1)
+
+    def last_day(out: Tensor) -> Tensor:
+        return out[torch.arange(B), ages - 1]
+
+    given: Any = {"inputs": {"src_key_padding_mask": mask}, "prediction": last_day}
+    flow = gradient_flow(model, x, ages, loss, **given).log10["x"]
+    for company, age in enumerate(ages.tolist()):
+        alone = x[company : company + 1, :age]
+        expected = gradient_flow(model, alone, loss=loss, prediction=at_last).log10["x"]
+        torch.testing.assert_close(flow[company : company + 1, :age], expected)
+        assert flow[company, age:].isnan().all()
+    answer = torch.arange(T) == ages[:, None] - 2  # of each the last but one day
+    on_lags = gradients.share(flow, answer)
+    assert on_lags == pytest.approx(answer_share(flow, (torch.arange(T) == 1).expand(B, T)))
+    used = gradients.importance(model, x, answer, ages, **given)
+    padded = x.masked_fill(mask[..., None], 5.0)
+    assert used == pytest.approx(gradients.importance(model, padded, answer, ages, **given))
+    assert used > 0
+
+
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_a_cell_in_its_own_precision(weight: float) -> None:
+    """A closure over a float32 tensor, over more days than float32 has powers of two."""
+    own = torch.tensor(weight)
+    cell = Recurrence(lambda x_t, h: (h + x_t) @ own.view(1, 1), initial=torch.zeros(1))
+    flow = gradient_flow(cell, torch.rand(B, 400, 1), dtype=None, device=None).log10["x"]
+    expected = math.log10(weight) * torch.arange(1, 401, dtype=torch.float64)
+    torch.testing.assert_close(flow, expected.expand(B, -1), rtol=1e-5, atol=1e-5)
+
+
+def test_a_progress_bar_that_takes_seconds_to_appear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step of it for a day forward, and for a segment back."""
+    seen: list[bool] = []
+    monkeypatch.setattr(Progress, "update", lambda *_, advance, visible: seen.append(visible))
+    rnn, x = nn.GRU(F, H, batch_first=True), torch.randn(B, 70, F)
+    plain = gradient_flow(rnn, x, loss=lambda p: p.sum(1)).log10["state"]
+    for patience in (100, -1):
+        monkeypatch.setattr(backward, "PATIENCE", patience)
+        shown = gradient_flow(rnn, x, loss=lambda p: p.sum(1), progress=True).log10["state"]
+        assert torch.equal(shown, plain)
+    assert seen == [False] * 73 + [True] * 73
+
+
+def test_what_takes_no_lengths_says_so() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(T * F, H))
-    with pytest.raises(ValueError, match="Sequential takes no lengths; only a SequenceModel does"):
-        gradient_flow(flat, x, torch.tensor([7, 3, 1]), lambda p: p.sum(1))
+    with pytest.raises(ValueError, match="Sequential takes no lengths"):
+        gradient_flow(flat, torch.randn(B, T, F), torch.tensor([7, 3, 1]), lambda p: p.sum(1))
 
 
 def examples(text: str) -> list[str]:
@@ -246,3 +382,15 @@ def test_the_examples_of_the_docstrings_run() -> None:
     for line in code.splitlines():
         made = eval(line, names)
         assert gradient_flow(made, x, loss=lambda p: p.sum(1)).log10["state"].shape == (5, 12)
+
+
+def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "src/statland/gradients/README.md").read_text()
+    section = text.partition("## Your own model")[2].partition("\n## ")[0]
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(code, names)
+    assert names["flow"].log10["x"].isnan().sum(1).tolist() == [0, 7, 3]
+    assert {path.name for path in tmp_path.iterdir()} == {"profile.png", "strips.png"}

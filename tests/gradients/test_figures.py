@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ from matplotlib.patches import StepPatch
 from torch import Tensor
 
 from statland.gradients import Flow, profile
-from statland.gradients.figures import heatmap_figure, profile_figure
+from statland.gradients.figures import heatmap_figure, profile_figure, strips_figure
 from statland.gradients.share import Profile
 
 LAGS = torch.arange(50, dtype=torch.float64)
@@ -51,6 +52,15 @@ def covers_nothing(figure: Figure) -> bool:
     apart = not any(text.overlaps(panel) for text in texts for panel in panels)
     box = figure.bbox
     return apart and all(box.x0 <= t.x0 and t.x1 <= box.x1 and box.y0 <= t.y0 for t in texts)
+
+
+def test_a_matplotlibrc_changes_no_figure() -> None:
+    drawn = set()
+    for settings in ({}, {"text.usetex": True, "font.size": 3, "savefig.dpi": 20}):
+        with matplotlib.rc_context(settings):
+            profile_figure("a", probed(-LAGS)).savefig(png := io.BytesIO())
+        drawn.add(png.getvalue())
+    assert len(drawn) == 1
 
 
 def test_the_profile() -> None:
@@ -222,3 +232,17 @@ def test_only_drawing_imports_matplotlib_and_nothing_pyplot() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "False"]
+
+
+def test_strips_of_any_flows() -> None:
+    """The first day on the left, an exact 0 drawn, days that a model does not have left grey."""
+    exact = torch.where(LAGS < 20, 3.0, -math.inf)[:40]
+    figure = strips_figure({"falls": probed(-1.0 * LAGS), "half": probed(exact)}, "two models")
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["falls", "half"]
+    values = np.ma.masked_invalid(axes.collections[0].get_array()).filled(np.nan)
+    flow = 10.0 ** -LAGS.numpy()
+    np.testing.assert_allclose(values[0], np.log10(50 * flow / flow.sum())[::-1])
+    np.testing.assert_allclose(values[1][-20:], np.log10(2), atol=1e-12)
+    assert (values[1][10:30] < -1e6).all()
+    assert np.isnan(values[1][:10]).all()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from statland.batch import Batch
-from statland.gradients.importance import answer_importance, day_importance, importance_by_lag
+from statland.gradients.importance import day_importance, importance, importance_by_lag
 from statland.models.base import SequenceModel
 
 
@@ -48,9 +48,9 @@ def test_a_linear_readout() -> None:
     model = Weighted(torch.randn(5, 2, 3).double())
     same = torch.zeros(6, dtype=torch.long)
     for day in range(5):
-        found = day_importance(model, batch, torch.full((6,), day), same)
+        found = day_importance(model, batch.x, torch.full((6,), day), same)
         assert found == pytest.approx(expected(model, batch, day), rel=1e-9)
-        assert importance_by_lag(model, batch, 4 - day) == pytest.approx(found)
+        assert importance_by_lag(model, batch.x, 4 - day, batch.lengths) == pytest.approx(found)
 
 
 def test_the_least_important_of_the_answer_s_days_counts() -> None:
@@ -59,13 +59,13 @@ def test_the_least_important_of_the_answer_s_days_counts() -> None:
     model, batch = Weighted(weights), data()
     answer = torch.zeros(6, 5, dtype=torch.bool)
     answer[:, [0, 3]] = True
-    assert answer_importance(model, batch, answer) == pytest.approx(expected(model, batch, 3))
+    assert importance(model, batch.x, answer) == pytest.approx(expected(model, batch, 3))
     answer[:, 1] = True  # a day that is ignored
-    assert answer_importance(model, batch, answer) == 0
+    assert importance(model, batch.x, answer) == 0
     answer[:] = False
     answer[:, 0] = True
     alone = Weighted(torch.zeros(5, 2, 1).double().index_fill(0, torch.tensor([0]), 1.0))
-    assert answer_importance(alone, batch, answer) == pytest.approx(1)
+    assert importance(alone, batch.x, answer) == pytest.approx(1)
 
 
 def test_days_are_exchanged_with_the_same_of_companies_that_have_as_many() -> None:
@@ -85,20 +85,20 @@ def test_days_are_exchanged_with_the_same_of_companies_that_have_as_many() -> No
             found.append((model(x, batch.lengths)[one] - p[one]).item() ** 2)
         changes.append(found)
     by_place = [math.sqrt((a + b) / 2) / apart for a, b in zip(*changes, strict=True)]
-    assert answer_importance(model, batch, answer) == pytest.approx(min(by_place))
+    assert importance(model, batch.x, answer) == pytest.approx(min(by_place))
 
 
 def test_what_has_no_importance() -> None:
     batch, same = data(), torch.zeros(6, dtype=torch.long)
     constant = Weighted(torch.zeros(5, 2, 1).double())
-    assert day_importance(constant, batch, same, same) == 0
+    assert day_importance(constant, batch.x, same, same) == 0
     equal = batch._replace(y=torch.ones(6, 1).double())
-    assert day_importance(constant, equal, same, same) == 0
+    assert day_importance(constant, equal.x, same, same, y=equal.y) == 0
     one = Batch(*(part[:1] for part in batch))
-    assert importance_by_lag(constant, one, 0) is None
-    assert importance_by_lag(constant, batch, 5) is None
+    assert importance_by_lag(constant, one.x, 0, one.lengths) is None
+    assert importance_by_lag(constant, batch.x, 5, batch.lengths) is None
     answer = torch.zeros(6, 5, dtype=torch.bool)
-    assert answer_importance(constant, batch, answer) is None
+    assert importance(constant, batch.x, answer) is None
 
 
 def test_a_prediction_that_is_nan_is_left_out() -> None:
@@ -106,6 +106,22 @@ def test_a_prediction_that_is_nan_is_left_out() -> None:
     model = Weighted(torch.randn(5, 2, 1).double())
     same = torch.zeros(6, dtype=torch.long)
     group = torch.tensor([-1, 0, 0, 0, 0, 0])
-    without = day_importance(model, batch, same, group)
+    without = day_importance(model, batch.x, same, group)
     batch.x[0, 1] = math.nan
-    assert day_importance(model, batch, same, same) == pytest.approx(without)
+    assert day_importance(model, batch.x, same, same) == pytest.approx(without)
+
+
+def test_classes_are_compared_as_probabilities() -> None:
+    """Two classes with logits 0 and a sum over days, against sums over pairs."""
+    weights = torch.zeros(3, 1, 2).double()
+    weights[:2, 0, 1] = torch.tensor([1.7, -0.6])
+    model, x, y = Weighted(weights), torch.randn(5, 3, 1).double(), torch.tensor([0, 1, 1, 0, 1])
+
+    def odds(first: int, then: int) -> float:
+        return (1.7 * x[first, 0, 0] - 0.6 * x[then, 1, 0]).sigmoid().item()
+
+    pairs = [(b, c) for b in range(5) for c in range(5) if b != c]
+    change = sum((odds(c, b) - odds(b, b)) ** 2 for b, c in pairs)
+    apart = sum((odds(c, c) - odds(b, b)) ** 2 for b, c in pairs)
+    found = importance(model, x, torch.eye(3, dtype=torch.bool)[:1].expand(5, -1), y=y)
+    assert found == pytest.approx(math.sqrt(change / apart), rel=1e-9)

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from statland.gradients import gradient_flow
-from statland.models.base import evaluating
+from statland.models.base import RecurrentModel, evaluating
 from statland.models.delta_rule import CHUNK, Entry, read_all_days, store, store_all_days
 from statland.models.gated_deltanet import GatedDeltaNet
 
@@ -120,10 +120,45 @@ def test_gates_and_keys_by_their_equations() -> None:
         entry, (our_q, gate) = layer.stored(h), layer.asked(h)
         z = layer.in_projection(n)
         q, k, v, g = (z / (1 + (-z).exp())).view(5, 4, 3, 4).unbind(1)
-    for ours, theirs in ((our_q, q), (entry.k, k)):
+    for ours, theirs in ((our_q, q), (entry.k[:, 0], k)):
         assert_close(ours, theirs / theirs.square().sum(2, keepdim=True).sqrt(), rtol=1e-12, atol=0)
-    assert_close(entry.v, v, rtol=1e-12, atol=0)
+    assert_close(entry.v[:, 0], v, rtol=1e-12, atol=0)
     assert_close(gate, g, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("beta_max", "steps"), [(2.0, 1), (1.0, 3), (2.0, 2)])
+def test_steps_of_a_day_are_taken_in_turn(beta_max: float, steps: int) -> None:
+    """By the paper's equation, alpha in the first alone; and all days at once, gradients too."""
+    model = GatedDeltaNet(2, 1, 8, 2, 3, 4, beta_max, steps).double()
+    layer, h, S = model.blocks[0], torch.randn(1, 8).double(), torch.randn(1, 3, 4, 4).double()
+    z = layer.in_projection(h / (h.square().mean(1, keepdim=True) + 1e-6).sqrt())
+    z = (z / (1 + (-z).exp())).view(2 + 2 * steps, 3, 4)
+    stored = layer.stored(h)
+    assert_close(
+        stored.beta.flatten() / beta_max,
+        layer.gates(h / (h.square().mean(1, keepdim=True) + 1e-6).sqrt())[0, 3:].sigmoid(),
+    )
+    expected = S[0]
+    for step, (k, v) in enumerate([(1, 2), *((i, i + 1) for i in range(4, 2 + 2 * steps, 2))]):
+        one = stored._replace(k=normalize(z[k], dim=-1)[None, None], v=z[v][None, None])
+        one = Entry(one.k[0, 0], one.v[0, 0], stored.log_alpha[0, step], stored.beta[0, step])
+        assert step == 0 or not one.log_alpha.any()
+        expected = torch.stack([by_the_paper(expected[a], on(one, a)) for a in range(3)])
+    found = S
+    for step in zip(*(values.unbind(1) for values in stored), strict=True):
+        found = store(found, Entry(*step))
+    assert_close(found[0], expected, rtol=1e-12, atol=1e-13)
+
+    x, lengths = torch.randn(3, 40, 2).double(), torch.tensor([40, 1, 17])
+    parameters = list(model.parameters())
+    forms = [RecurrentModel.forward(model, x, lengths), model(x, lengths)]
+    forms.append(model.every_day(x)[torch.arange(3), lengths - 1])
+    by_cell, *fast = (torch.autograd.grad(p.square().sum(), parameters) for p in forms)
+    for prediction in forms[1:]:
+        assert_close(prediction, forms[0], rtol=1e-10, atol=1e-12)
+    for gradients in fast:
+        for ours, theirs in zip(gradients, by_cell, strict=True):
+            assert (ours - theirs).norm() <= 1e-9 * theirs.norm()
 
 
 def test_at_rest_alpha_is_as_mamba2_begins() -> None:

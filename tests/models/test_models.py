@@ -8,8 +8,15 @@ import torch
 from conftest import PAIRS, built, settings_of
 from torch import Tensor, nn
 
-from statland.batch import Batch
-from statland.models.base import RecurrentModel, SequenceModel, at_last_day, evaluating, unroll
+from statland.batch import Batch, loss
+from statland.models.base import (
+    RecurrentModel,
+    SequenceModel,
+    at_last_day,
+    evaluating,
+    predict_answers,
+    unroll,
+)
 from statland.models.init import default
 from statland.models.rnn import RNN
 from statland.models.rnn_cell import RNNCell, Unroll
@@ -100,8 +107,8 @@ def test_a_company_alone_equals_itself_in_a_batch(model: SequenceModel) -> None:
 def test_every_parameter_moves_in_one_step(model_name: str, market_name: str) -> None:
     market, model, optimizer = built(f"model={model_name}", f"data={market_name}")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    x, lengths, y = market.train_batch(0)
-    nn.functional.mse_loss(model(x, lengths), y).backward()
+    batch = market.train_batch(0)
+    loss(predict_answers(model, batch), batch.answers).backward()
     optimizer.step()
     still = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
     assert still == []

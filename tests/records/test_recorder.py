@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,7 +14,6 @@ from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 from statland.gradients import profile
 from statland.records.recorder import Recorder, showable
 from statland.records.summary import write_summary
-from statland.settings import SettingError
 
 VALUES = [1.5, -2e-30, 1e30, 1e300, math.inf, -math.inf, 0.0, 0.1 + 0.2]
 
@@ -127,11 +125,3 @@ def test_the_summary_is_strict_json(tmp_path: Path) -> None:
     read = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
     assert read == {"a": None, "b": [None, 1.5, {"c": None}], "d": None, "p": "x"}
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
-
-
-def test_a_folder_holds_one_run(tmp_path: Path) -> None:
-    Recorder(tmp_path).close()
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(SettingError, match="holds a run already"):
-        Recorder(tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

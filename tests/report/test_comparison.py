@@ -66,6 +66,29 @@ def test_unfinished_failed_and_foreign_folders_are_shown(folder: Path) -> None:
     assert runs_table(runs).row_count == 14
 
 
+@pytest.mark.parametrize("damage", ['"text"', "1" + "0" * 400, "[" * 10**5 + "]" * 10**5])
+def test_a_damaged_summary_is_named_and_left_out(damage: str, folder: Path) -> None:
+    path = folder / "rnn-10-0/summary.json"
+    path.write_text(path.read_text().replace('"seed": 0', f'"seed": {damage}'))
+    runs = load(folder)
+    assert [line.split(":")[0] for line in runs.attrs["skipped"]] == [str(path.parent)]
+    assert len(compare(runs).groups.runs) == 11
+
+
+def test_what_a_folder_holds_is_no_code_to_a_terminal_or_a_spreadsheet(folder: Path) -> None:
+    """Escapes, bidi characters and lone surrogates become spaces, and a formula gets a quote."""
+    for path in folder.glob("rnn*/summary.json"):
+        path.write_text(path.read_text().replace('"rnn"', '"=1\\ud800\\u001b[31m\\u202e"'))
+        path.parent.rename(folder / f"\033[2J{path.parent.name}\udcff")
+    (folder / "\033[2J").mkdir()
+    (folder / "\033[2J/summary.json").write_text("{}")
+    done = compared(folder)
+    assert done.returncode == 0, done.stderr
+    assert "skipped " in done.stdout
+    assert all(character.isprintable() or character == "\n" for character in done.stdout)
+    assert pd.read_csv(folder / "compare.csv")["model"].unique().tolist() == ["'=1  [31m ", "lstm"]
+
+
 def test_figures_show_the_runs(folder: Path) -> None:
     drawn = figures(group(load(folder)))
     assert list(drawn) == ["strips", "profiles", "validation", "forecast"]
@@ -87,13 +110,22 @@ def test_figures_show_the_runs(folder: Path) -> None:
     assert "profiles" not in figures(group(load(folder / "many")))
 
 
+def test_a_link_in_the_folder_is_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("precious")
+    for name in ("compare.csv", "compare.html", "compare.html.part", "compare_strips.png"):
+        (folder / name).symlink_to(tmp_path / "other")
+    assert compared(folder).returncode == 0
+    assert (tmp_path / "other").read_text() == "precious"
+    assert not (folder / "compare.html").is_symlink()
+
+
 def test_the_command_writes_tables_figures_and_one_page(folder: Path) -> None:
     done = compared(folder)
     assert done.returncode == 0, done.stderr
     assert "max_days=10: lstm wins: lstm leads rnn by 0.02 (95% interval" in done.stdout
     assert "holds, unsolved" in done.stdout
     lines = done.stdout.splitlines()
-    start = next(place for place, line in enumerate(lines) if "last mse" in line)
+    start = next(place for place, line in enumerate(lines) if "last loss" in line)
     assert max(map(len, lines[start : start + 6])) <= 100  # header, rule, four rows
     keys = zip(load(folder)["model"], load(folder)["data.max_days"], strict=True)
     for row, key in zip(lines[start + 2 : start + 6], dict.fromkeys(keys), strict=True):
@@ -115,7 +147,7 @@ def test_the_command_writes_tables_figures_and_one_page(folder: Path) -> None:
     assert html.count("data:image/png;base64,") == 4
     assert all(escape(CAPTIONS[name]) in html for name in ("strips", "forecast"))
     first = re.findall("<th>([^<]*)", html.partition("<details>")[0])
-    question = ["model", "max_days", "solved", "steps", "last mse", "share"]
+    question = ["model", "max_days", "solved", "steps", "last loss", "share"]
     assert first[:9] == [*question, "importance", "reach", "gradient"]
     assert not re.search(r'src="(?!data:)', html)  # self-contained
     links = set(re.findall(r'href="([^"]*)"', html))

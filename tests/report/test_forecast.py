@@ -13,6 +13,7 @@ from statland.report.forecast import (
     best_threshold,
     forecast,
     roc_area,
+    why_unsolved,
     with_known_answer,
     write_outlook,
 )
@@ -41,6 +42,7 @@ def runs_of(
     )
     known = dict.fromkeys(QUANTITIES.values(), NAN) | {"counts": True, "steps": 100}
     known |= {"best_baseline": 0.25, "market": "m", "model": frame["contestant"]}
+    known |= {"importance_after": 0.0, "status": "completed"}
     known |= {"verdict_before": np.where(frame["share_before"] >= -2, "holds", "vanishes")}
     return frame.assign(**{k: v for k, v in known.items() if k not in frame} | other)
 
@@ -51,6 +53,20 @@ def test_the_area_is_the_part_of_pairs_that_are_ranked_right(count: int) -> None
     pairs = list(product(values[solved], values[~solved]))
     area = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs) / len(pairs)
     assert roc_area(values, solved) == pytest.approx(area)
+
+
+def test_each_run_that_does_not_solve_has_one_reason() -> None:
+    runs = runs_of([-9.0, 0.0, 0.0, 0.0, -INF, 0.0, 0.0], [False] * 6 + [True], "abcdaea")
+    runs["log10_dp_dw_before"] = [3, 3, NAN, 1, 0, 0, 5]
+    runs["importance_after"] = [0, 0, 0.1, 0.9, 0, NAN, 1]
+    runs.loc[5, "status"] = "diverged"
+    assert why_unsolved(runs).split("; ") == [
+        "why 5 runs do not solve: the gradient does not reach the answer: 2 (a)",
+        "it does, and the weights are too sensitive (dp/dW above 10^2): 1 (b)",
+        "it does, and the answer is not used: more steps, or the model cannot compute it: 1 (c)",
+        "the answer is used, and not yet right: 1 (d)",
+    ]
+    assert why_unsolved(runs[runs["solved"]]) == ""
 
 
 @pytest.mark.parametrize("count", [1, 5, 40])

@@ -75,12 +75,15 @@ def test_runs_measured_by_the_reach_of_old_still_load(tmp_path: Path) -> None:
 
 
 def test_by_chooses_the_rows_and_pools_the_rest(tmp_path: Path) -> None:
-    """A verdict is on one market whatever the rows; losses of a seed are averaged over sizes."""
-    for size in (4, 8):
+    """A verdict is on one market whatever the rows; losses of a seed are averaged over sizes.
+
+    A setting that has no value in some runs is pooled as well.
+    """
+    for scale, size in ((4, 4), (8, None)):
         for (model, days), losses in LOSSES.items():
             for seed, mse in enumerate(losses):
                 folder = tmp_path / f"{model}{days}{seed}{size}"
-                made(folder, model, days, seed, mse * size, hidden_size=size)
+                made(folder, model, days, seed, mse * scale, hidden_size=size)
     runs = load(tmp_path)
     assert compare(runs).groups.rows == ["model", "data.max_days", "model.hidden_size"]
     comparison = compare(runs, by=["model"])

@@ -151,7 +151,7 @@ def test_the_columns_chosen_fit_the_screen(width: int, tmp_path: Path) -> None:
     shown = for_screen(table, len(groups.rows), width)
     taken = sum(3 + max(map(len, [name, *shown[name]])) for name in shown)
     assert taken <= width
-    assert {"model", "max_days", "last mse", "solved"} <= set(shown)
+    assert {"model", "max_days", "last loss", "solved"} <= set(shown)
     left = [name for name in ("skill", "importance", "reach", "span") if name not in shown]
     assert all(3 + max(map(len, [n, *table[n]])) > width - taken for n in left)
     lost = table.assign(status=["1 failed", *table["status"][1:]])

@@ -38,7 +38,7 @@ def test_it_predicts_what_the_run_s_own_model_did(model: str, tmp_path: Path) ->
     assert run.updates == 20
     assert run.settings["model"] == summary["config"]["model"]
     assert not any(module.training for module in run.model.modules())
-    scores, _ = evaluate(run.model, run.market, run.market.validation())
+    scores = evaluate(run.model, run.market, run.market.validation())
     assert scores["mse"] == summary["validation"]["mse"]
 
 
@@ -49,7 +49,7 @@ def test_a_run_of_ones_own_needs_its_package_named(tmp_path: Path) -> None:
     assert load_run(tmp_path, trust="two_files").updates == 20
     run = load_run(str(tmp_path), trust=["two_files"])
     batches = [b.to(torch.device("cpu"), torch.float64) for b in run.market.validation()]
-    assert evaluate(run.model, run.market, batches)[0]["mse"] == summary["validation"]["mse"]
+    assert evaluate(run.model, run.market, batches)["mse"] == summary["validation"]["mse"]
 
 
 def test_a_run_in_progress_is_read_at_its_newest_checkpoint(
@@ -121,18 +121,28 @@ def test_price_files_that_changed_are_named(tmp_path: Path) -> None:
     pd.DataFrame({"Date": days, "Close": closes}).to_csv(file, index=False)
     summary = ran(tmp_path / "a", "data=stocks", f"data.path={tmp_path}/prices", *QUICK)
     run = load_run(tmp_path / "a")
-    scores, _ = evaluate(run.model, run.market, run.market.validation())
+    scores = evaluate(run.model, run.market, run.market.validation())
     assert scores["mse"] == summary["validation"]["mse"]
     file.write_text(file.read_text().replace(f"{days[5]},1", f"{days[5]},2"))
     with pytest.raises(SettingError, match=r"price files are not those .* on: mine\.csv; allowed"):
         load_run(tmp_path / "a")
 
 
-def test_the_name_costs_no_import() -> None:
-    code = "import statland, sys; assert 'load_run' in statland.__all__; print(sorted(sys.modules))"
+HEAVY = ("hydra", "tensorboard", "matplotlib", "pandas", "scipy")
+
+
+@pytest.mark.parametrize(
+    ("line", "unused"),
+    [
+        ("import statland; statland.__all__", ("torch", "rich", *HEAVY)),
+        ("import statland.gradients", ("rich", *HEAVY)),
+        ("from statland import Monitor, load_run", HEAVY),
+    ],
+)
+def test_an_import_loads_no_package_before_it_is_needed(line: str, unused: tuple[str]) -> None:
+    code = f"import sys; {line}; print('statland' in sys.modules, {{*{unused}}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "'statland'" in done.stdout
-    assert "'torch'" not in done.stdout
+    assert done.stdout == "True set()\n"
 
 
 @pytest.mark.parametrize("data", ["recall", "stocks"])
@@ -142,6 +152,6 @@ def test_a_completed_run_is_validated_on_other_companies_too(data: str, tmp_path
     again = ran(tmp_path, *settings)["validation_again"]
     run = load_run(tmp_path)
     others = run.market.validation_again()
-    assert again == (evaluate(run.model, run.market, others)[0]["mse"] if others else None)
+    assert again == (evaluate(run.model, run.market, others)["mse"] if others else None)
     assert (again is None) == (data == "stocks")
     assert read_summary(tmp_path)["validation_again"] == again

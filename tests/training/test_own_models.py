@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, extends, ran
+import torch
+from conftest import ROOT, extends, ran, refusal
 
+from statland import load_run
 from statland.report import load
 from statland.report.comparison import compare, figures
 
@@ -59,6 +61,20 @@ def test_how_often_a_run_is_measured_changes_no_loss(runs: Path, tmp_path: Path)
     tables = [pd.read_csv(f / "metrics.csv") for f in (tmp_path, runs / "convolution")]
     losses = [table.query("tag == 'loss/train'").value.tolist() for table in tables]
     assert losses[0] == losses[1]
+
+
+def test_any_module_on_companies_of_one_age(tmp_path: Path) -> None:
+    """It learns what the same model does that takes lengths; of several ages it is refused."""
+    plain = (*TRUSTED, "model=convolution", "model._target_=two_files.convolution.Plain")
+    assert "takes no lengths; allowed: forward(x, lengths), or a market of" in refusal(*plain)
+    settings = (*QUICK, "data.min_days=12", "steps=5")
+    ran(tmp_path / "plain", *plain, *settings)
+    ran(tmp_path / "usual", *TRUSTED, "model=convolution", *settings)
+    frames = [pd.read_csv(tmp_path / name / "metrics.csv") for name in ("plain", "usual")]
+    shared = [f[~f.tag.str.contains("parameter|ratio|speed")].reset_index() for f in frames]
+    pd.testing.assert_frame_equal(*shared)
+    x, lengths, _ = (run := load_run(tmp_path / "plain", "two_files")).market.validation()[0]
+    assert torch.equal(run.model(x, lengths), run.model.module(x))
 
 
 def test_what_a_model_without_a_state_leaves_behind(runs: Path) -> None:

@@ -16,7 +16,7 @@ from conftest import extends, ran, rows_of, same_run
 from forked import Script, run_script
 
 from statland.command.sweep import run_name
-from statland.records import checkpoint, files
+from statland.records import checkpoint, files, recorder
 from statland.records.checkpoint import State
 from statland.records.identity import Identity
 from statland.records.summary import read_summary, write_json
@@ -75,14 +75,14 @@ def state(updates: int) -> State:
     return State(updates=updates, model=weights, optimizer={}, facts={})
 
 
+def stopped(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_kill_while_saving_leaves_a_complete_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the file is on disk, before it takes its place, and where half of it is written."""
-
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
-
     assert checkpoint.load(tmp_path) is None
     checkpoint.save(tmp_path, state(1))
     write_json(tmp_path / "run.json", {"a": 1})
@@ -98,6 +98,20 @@ def test_a_kill_while_saving_leaves_a_complete_checkpoint(
         assert json.loads((tmp_path / "run.json").read_text()) == {"a": 1}
     checkpoint.save(tmp_path, state(2))
     assert checkpoint.load(tmp_path)["updates"] == 2
+
+
+@pytest.mark.parametrize(("owner", "name"), [(files.os, "replace"), (recorder, "SummaryWriter")])
+def test_a_kill_as_a_run_begins_leaves_a_free_folder_or_a_run(
+    owner: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without run.json the same command begins again, with it resume= does."""
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            ran(tmp_path, *QUICK, "steps=3")
+    ran(tmp_path, *QUICK, "steps=3", resume=(tmp_path / "run.json").exists())
+    with pytest.raises(SettingError, match="holds a run already"):
+        ran(tmp_path, *QUICK, "steps=3")
 
 
 def torn(path: Path) -> list[bytes]:
@@ -207,12 +221,14 @@ def test_a_run_without_a_checkpoint_begins_anew_unless_it_ended(tmp_path: Path) 
 
 
 def test_an_extended_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    """Also if the first end was no step that is logged."""
+    """Also if the first end was no step that is logged, and if the clock has gone back since."""
     settings = ("model=lstm", *SMALL, "clip_norm=0.05")
     ran(tmp_path / "whole", *settings, "steps=50")
     ran(tmp_path / "extended", *settings, "steps=17")
     shutil.copytree(tmp_path / "extended", tmp_path / "short")
     for steps in (17, 32, 50):  # the first is the same again
+        for path in (tmp_path / "extended").glob("events*"):
+            path.rename(path.with_name(path.name.replace("tfevents.1", "tfevents.9")))
         ran(tmp_path / "extended", *settings, f"steps={steps}", resume=True)
         if steps == 17:
             same_run(tmp_path / "short", tmp_path / "extended")

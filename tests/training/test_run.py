@@ -26,7 +26,7 @@ from statland.training.watch import span_of
 
 # The tags of every model, so that runs overlay.
 PROFILE = ("decay_per_day", "first_to_last", "log10_error", "lost_companies", "reach_days")
-COMMON = {"gradient/log10_norm", "loss/train", "loss/validation", "profile_lag/0", "score/mae"}
+COMMON = {"gradient/log10_norm", "loss/train", "loss/validation", "profile_lag/0"}
 COMMON |= {"norm/clipped_fraction", "norm/nonfinite_steps", "norm/total"}
 COMMON |= {f"profile_summary/{name}" for name in PROFILE}
 
@@ -50,18 +50,18 @@ def test_every_model_and_every_market(model_name: str, market_name: str, tmp_pat
     market, model, _ = built(f"data={market_name}", f"model={model_name}", QUICK[-1])
     assert summary["baselines"] == pytest.approx(baselines(market))
     assert summary["config"]["model"]["_target_"].endswith(type(model).__name__)
-    assert {"mse", "mae", "skill"} <= set(summary["validation"])
+    assert {market.loss, "skill"} < set(summary["validation"])
     for when in ("before", "after"):
         gradient = summary["gradient"][when]
         assert {"decay_per_day", "answer_share", "answer_importance", "reach_days"} < set(gradient)
-    assert summary["span"] == span_of(market, market.validation())
+    assert summary["span"] == span_of(market.answer, market.validation())
     assert set(summary["provenance"]) == {"commit", "clean", "versions", "command"}
 
     table = metrics(tmp_path)
     by_tag = {tag: rows.set_index("step").value for tag, rows in table.groupby("tag")}
     assert list(by_tag["loss/train"].index) == [0, 1, 2, 3]  # the first 20 are all recorded
     assert list(by_tag["loss/validation"].index) == [0, 3, 4]
-    assert by_tag["loss/validation"][4] == summary["validation"]["mse"]
+    assert by_tag["loss/validation"][4] == summary["validation"][market.loss]
     assert set(by_tag) >= COMMON
     parameters = [name for name, _ in model.named_parameters()]
     for prefix in ("norm_of_parameter", "norm_of_parameter_log10", "update_ratio"):
@@ -218,6 +218,7 @@ APART = {
     "resume",
     "trust",
     "published",
+    "data.longer_days",
     "data.path",
     "data.packaged",
     "data.date_format",
@@ -253,7 +254,7 @@ def others(value: object, choice: str, key: str) -> list[str]:
     if isinstance(value, bool):
         return [str(not value).lower()]
     if isinstance(value, int):
-        return [str(value + 2), str(2 * value), str(value // 2)]
+        return [str(value + 2), str(2 * value), str(value // 2), str(value - 1)]
     if isinstance(value, float):
         return [str(value / 2 + 0.04), str(value / 2)]
     with pytest.raises(SettingError, match="allowed: ") as refused:  # it lists them

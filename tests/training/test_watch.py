@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DRAW, age_events, built, curves_of, drawing
+from conftest import DRAW, built, curves_of, drawing
 from rich.console import Console
 
 from statland.gradients import figures
@@ -20,7 +20,9 @@ from statland.training.watch import GradientWatch, thinned
 def watching(folder: Path, resumed_at: int = 0) -> GradientWatch:
     market, model, _ = built("data.max_days=6", "data.min_days=6", "model.hidden_size=2")
     recorder = Recorder(folder, resumed_at)
-    return GradientWatch("x", model, market, market.validation(), recorder, Console(quiet=True), 1)
+    batch = probe_batch(market.validation())
+    seen = batch, market.answer(batch), 5
+    return GradientWatch("x", model, *seen, recorder, Console(quiet=True), 1)
 
 
 def test_what_is_drawn_is_what_was_recorded(
@@ -74,7 +76,6 @@ def test_what_days_add_to_the_weights_is_recorded_before_and_after_training(tmp_
         torch.testing.assert_close(values, found[step][WEIGHTS].median.float())
     assert not torch.equal(found[0][WEIGHTS].median, found[7][WEIGHTS].median)
 
-    age_events(tmp_path / "a")
     again = watching(tmp_path / "a", resumed_at=3)
     again.restore({"before": 5}, 3)  # TensorBoard drops what it had of lag 3 and on
     again.recorder.close()

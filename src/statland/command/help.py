@@ -67,7 +67,7 @@ def section(heading: str, choices: dict[str, str], default: str) -> str:
     for name in sorted(choices, key=lambda name: (name != default, name)):
         head, text = "@package _global_" in choices[name], choices[name]
         comments = re.findall(r"^# (?!@package)(.*)", text, re.MULTILINE)
-        lines.append(f"  {name:<16}{comments[0] if comments else ''}".rstrip())
+        lines.append(f"  {name:<15} {comments[0] if comments else ''}".rstrip())
         if not head:  # the settings of a preset are those of other groups
             own = indented(text, 6).splitlines()
             lines += [line for line in own if line not in lines]

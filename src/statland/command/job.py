@@ -69,8 +69,8 @@ def run_job_of_sweep(settings: dict[str, Any], sweep: Path) -> None:
         leave_worker(interrupted)
         raise
     if status < 0:
-        name = signal.Signals(-status).name
-        record_failure(SettingError(f"its process was ended by {name}"), settings, sweep)
+        what = f"signal {-status}, {signal.strsignal(-status)}"
+        record_failure(SettingError(f"its process was ended by {what}"), settings, sweep)
     elif status > 0:
         sys.exit(status)
 
@@ -117,10 +117,11 @@ def execute_logged(
     """Train and measure, with a log and with a copy of the config for people to read."""
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / ".hydra/config.yaml"
-    if not copy.exists():
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_text(yaml.safe_dump(dict(prepared.settings), sort_keys=False), encoding="utf-8")
-    with logging_to(folder):
+    with held(folder), logging_to(folder):
+        if not copy.exists():
+            copy.parent.mkdir(exist_ok=True)
+            text = yaml.safe_dump(dict(prepared.settings), sort_keys=False)
+            copy.write_text(text, encoding="utf-8")
         return execute(prepared, folder, console, resume)
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from statland.command.compose import GROUPS
-from statland.settings import SettingError, did_you_mean, flatten
+from statland.settings import SettingError, did_you_mean, flatten, printable
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"  # whether the user asks for tracebacks
 
@@ -31,6 +32,10 @@ def errors_in_one_line() -> Iterator[None]:
     An error that is a bug keeps its traceback; with HYDRA_FULL_ERROR=1 all do.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra would print the error and exit itself
+    if not FULL_ERROR:  # TensorBoard raises in the main thread what its writer has met
+        threading.excepthook = lambda met: (
+            None if isinstance(met.exc_value, OSError) else threading.__excepthook__(met)
+        )
     try:
         yield
     except Exception as error:
@@ -54,6 +59,9 @@ def describe(error: Exception) -> str | None:
     if isinstance(error, OSError):
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return f"the disk is full: {error}; resume= goes on" if is_full else str(error)
+    if isinstance(error, UnicodeEncodeError):
+        name = error.object[max(0, error.start - 40) : error.end + 40]
+        return f"{printable(name)!r} is not UTF-8; allowed: names that are"
     is_memory = isinstance(error, RuntimeError) and "memory" in str(error)
     if is_memory or isinstance(error, MemoryError):
         return f"not enough memory: {error}; allowed: smaller sizes, such as data.batch_size"
@@ -82,13 +90,17 @@ def explain(error: Exception) -> str:
 def hydra_arguments(arguments: list[str]) -> list[str]:
     """Return a command's arguments as Hydra reads them.
 
-    A folder is quoted, as Hydra's grammar would stop at an = in its name. hydra.run.dir= stands for
-    folder=, as Hydra itself would make the folder. -m comes first, where Hydra expects it.
+    A folder is quoted, as Hydra's grammar would stop at an = in its name, and what is special
+    within quotes is escaped; folder= may hold an interpolation. hydra.run.dir= stands for folder=,
+    as Hydra itself would make the folder. -m comes first, where Hydra expects it.
     """
     found = []
     for argument in arguments:
+        argument.encode()  # JSON and TensorBoard take no name that is not UTF-8
         key, equals, value = re.sub(r"^hydra\.run\.dir=", "folder=", argument).partition("=")
         if key in ("resume", "folder") and not re.match(r"['\"$]|(null)?$", value):
-            value = f"'{value}'"
+            special = r"(\\*)('|\$\{|$)" if key == "resume" else r"(\\*)('|$)"
+            escaped = re.sub(special, lambda m: m[1] * 2 + (m[2] and "\\" + m[2]), value)
+            value = f"'{escaped}'"
         found.append(key + equals + value)
     return sorted(found, key=lambda argument: argument not in ("-m", "--multirun"))

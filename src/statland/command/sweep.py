@@ -17,13 +17,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from statland.command.compose import GROUPS, checked, choices_of_job, overrides_of_job
-from statland.records.identity import Identity, read_identity, write_identity
+from statland.records.checkpoint import identity_in
+from statland.records.identity import Identity, write_identity
 from statland.records.summary import finite_json, read_summary
 from statland.report import load
-from statland.settings import SettingError
+from statland.settings import SettingError, printable
 from statland.training.build import build
 from statland.training.config import MACHINE, without_machine
-from statland.training.screen import print_where, result_line
+from statland.training.screen import print_where, quoted_path, result_line
 from statland.training.stopping import stop_workers_on_signal
 
 UNNAMED = MACHINE | {"model", "experiment"}  # a name begins with the model in any case
@@ -57,7 +58,7 @@ class Sweep:
         while batch := list(islice(left, size)):
             for folder in sorted({job.folder for job in batch} - begun):
                 folder.mkdir(parents=True, exist_ok=True)
-                print(f"{self.count} jobs, in {folder}", flush=True)
+                print(printable(f"{self.count} jobs, in {folder}"), flush=True)
                 begun.add(folder)
             began = began or time.time()  # looking up what was done before is no training
             os.environ[PROGRESS] = f"{self.count - self.done} {began}"
@@ -101,9 +102,12 @@ class Sweep:
         runs = load(*folders)
         console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
         console.print(runs_table(runs))
+        for line in runs.attrs["skipped"]:
+            print(f"skipped {line}")
         for folder in folders:
-            print(f"{self.count} jobs, {self.done} of them done before, in {folder}", flush=True)
-            console.print(f"compare them: python scripts/compare.py {folder}", soft_wrap=True)
+            line = f"{self.count} jobs, {self.done} of them done before, in {folder}"
+            print(printable(line), flush=True)
+            print(f"compare them: python scripts/compare.py {quoted_path(folder)}")
             print_where(console, folder)
         if (runs["status"] == "failed").any():
             sys.exit(1)
@@ -118,7 +122,7 @@ def print_result(folder: Path, summary: Mapping[str, Any]) -> None:
         left = (time.time() - began) / ended * (jobs - ended)
         text = f"{left:.0f} s" if left < 100 else f"{left / 60:.0f} min"
         about = f" ({ended:.0f} of {jobs:.0f}{f', about {text} to go' if ended < jobs else ''})"
-    print(f"{folder.name}: {result_line(summary)}{about}", flush=True)
+    print(printable(f"{folder.name}: {result_line(summary)}{about}"), flush=True)
 
 
 def identity_of(settings: Mapping[str, Any]) -> Identity:
@@ -168,7 +172,7 @@ def place(sweep: Path, identity: Identity) -> Path:
         write_identity(folder, identity)
     if (earlier := runs.get(sweep / name)) is not None:
         what = identity.difference(earlier)
-        print(f"note: {folder.name} is another run than {name}: {what}", flush=True)
+        print(printable(f"note: {folder.name} is another run than {name}: {what}"), flush=True)
     return folder
 
 
@@ -182,7 +186,7 @@ def same_settings(identity: Identity, runs: Mapping[Path, Identity]) -> list[Pat
 
 
 def runs_in(sweep: Path) -> dict[Path, Identity]:
-    """The runs in a sweep's folder; damaged ones are left out."""
+    """The runs in a sweep's folder; damaged ones, and those with links, are left out."""
     found = {}
     for path in sorted(sweep.glob("*/run.json")):
         with suppress(SettingError, OSError):
@@ -193,8 +197,8 @@ def runs_in(sweep: Path) -> dict[Path, Identity]:
 
 @cache
 def _read_once(folder: Path, changed: int) -> Identity | None:
-    """Read run.json of a folder, unless it is known as it was when it was last changed."""
-    return read_identity(folder)
+    """Return whose run a folder holds, unless that is known as of when run.json last changed."""
+    return identity_in(folder)
 
 
 def has_ended(folder: Path) -> bool:

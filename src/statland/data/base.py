@@ -6,7 +6,7 @@ B companies, T days, F features a day, K outputs.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ TwoDays = Annotated[int, Range(2, 10**9)]  # one with a day before the last
 Companies = Annotated[int, Range(1, 10**9)]  # of a batch
 
 
+Labels = Literal["last", "every"]
+
+
 class Market(ABC):
     """Histories of companies of different ages, each with the value on the day after its last.
 
@@ -37,6 +40,8 @@ class Market(ABC):
 
     input_size: int = 1  # F
     output_size: int = 1  # K
+    loss: Literal["mse", "cross_entropy"] = "mse"  # cross_entropy: the answers are K classes
+    labels: Labels = "last"  # whether the last day is asked, or every day
     forecasts_returns: bool = False  # then forecasting zero is a baseline
     notes: Sequence[str] = ()  # lines on data left out, for the screen and the summary
     fingerprint: Mapping[str, str] = MappingProxyType({})  # name -> SHA-256 of each file it reads
@@ -62,6 +67,10 @@ class Market(ABC):
 
     def score(self, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:
         """What suits this market beside the errors: (B, K), (B, K) to named values (B,)."""
+        return {}
+
+    def baselines(self) -> dict[str, float]:
+        """Losses on validation, by name, of what no model here has to fit: closed forms."""
         return {}
 
     def in_words(self, value: float) -> str:
@@ -90,7 +99,8 @@ class SyntheticMarket(Market):
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): prices (B, T) or (B, T, F), and the next day's values (B,) or (B, K).
 
-        T is the age of the oldest. Values after a company's last day are ignored.
+        Where the answers are classes, it returns those of every day, (B, T), -1 for none. T is the
+        age of the oldest. What comes after a company's last day is ignored.
         """
 
     def train_batch(self, step: int) -> Batch:
@@ -127,14 +137,14 @@ class SyntheticMarket(Market):
     def _batch(self, rng: np.random.Generator, ages: np.ndarray) -> Batch:
         prices, tomorrow = self.histories(rng, ages)
         x = prices.reshape(*prices.shape[:2], self.input_size)
-        y = tomorrow.reshape(len(tomorrow), self.output_size)
         traded = np.arange(x.shape[1]) < ages[:, None]
-        x = np.where(traded[..., None], x, 0)
-        return Batch(
-            torch.from_numpy(x.astype(np.float32)),
-            torch.from_numpy(ages),
-            torch.from_numpy(y.astype(np.float32)),
-        )
+        x = np.where(traded[..., None], x, 0).astype(np.float32)
+        if self.loss == "mse":
+            y = tomorrow.reshape(len(tomorrow), self.output_size).astype(np.float32)
+        else:
+            y = np.where(traded, tomorrow, -1).astype(np.int64)
+        batch = Batch(torch.from_numpy(x), torch.from_numpy(ages), torch.from_numpy(y))
+        return batch.of_last_day() if self.labels == "last" else batch
 
 
 def youngest_age(min_days: int | None, max_days: int) -> int:

@@ -3,35 +3,36 @@
 from typing import TYPE_CHECKING, Any
 
 from statland.gradients.flow import Flow, gradient_flow
-from statland.gradients.importance import answer_importance
+from statland.gradients.importance import importance
 from statland.gradients.share import (
     Profile,
-    answer_share,
     decay_per_day,
     first_to_last,
     profile,
     reach_days,
+    share,
     word,
 )
 from statland.gradients.weights import WeightFlow, weight_flow
 from statland.models.bare import Recurrence
 
 if TYPE_CHECKING:
-    from statland.gradients.figures import profile_figure
+    from statland.gradients.figures import profile_figure, strips_figure
 
 __all__ = [
     "Flow",
     "Profile",
     "Recurrence",
     "WeightFlow",
-    "answer_importance",
-    "answer_share",
     "decay_per_day",
     "first_to_last",
     "gradient_flow",
+    "importance",
     "profile",
     "profile_figure",
     "reach_days",
+    "share",
+    "strips_figure",
     "weight_flow",
     "word",
 ]
@@ -39,8 +40,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what draws when it is first asked for: importing matplotlib takes a second."""
-    if name == "profile_figure":
-        from statland.gradients.figures import profile_figure
+    if name in ("profile_figure", "strips_figure"):
+        from statland.gradients import figures
 
-        return profile_figure
+        return getattr(figures, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

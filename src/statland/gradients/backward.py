@@ -7,8 +7,10 @@ accumulated, so that no finite flow overflows or vanishes.
 """
 
 import math
+import time
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +20,9 @@ from statland.models.base import RecurrentModel, State
 # Days of a segment: the graph of one segment at a time is in memory.
 SEGMENT = 32
 
-# Below this a float64 norm may be on its way to underflow: the segment is halved and swept again.
-TINY = 1e-150
+PATIENCE = 5  # seconds before there is a progress bar
+
+Item = TypeVar("Item")
 
 
 class Unrolled(NamedTuple):
@@ -38,7 +41,24 @@ class Backward(NamedTuple):
     directions: State  # (T, B, ...) u dp/ds_t over its norm; 0 where that is 0
 
 
-def unroll_batch(model: RecurrentModel, x: Tensor, ages: Tensor) -> Unrolled:
+def track(items: Sequence[Item], name: str, progress: bool) -> Iterator[Item]:
+    """Yield the items; with `progress` a bar shows their course, if they take seconds."""
+    if not progress:
+        yield from items
+        return
+    from rich.progress import Progress  # what is measured in a moment needs no bar
+
+    started = time.monotonic()
+    with Progress(transient=True) as bar:
+        task = bar.add_task(name, total=len(items), visible=False)
+        for item in items:
+            yield item
+            bar.update(task, advance=1, visible=time.monotonic() - started > PATIENCE)
+
+
+def unroll_batch(
+    model: RecurrentModel, x: Tensor, ages: Tensor, progress: bool = False
+) -> Unrolled:
     """Step x (T, B, F) from its first day to each company's last; ages (B,) descend."""
     state = model.initial_state(x.shape[1])
     states = {name: s.new_zeros(len(x) + 1, *s.shape) for name, s in state.items()}
@@ -46,7 +66,7 @@ def unroll_batch(model: RecurrentModel, x: Tensor, ages: Tensor) -> Unrolled:
         states[name][0] = value
     trading = (ages > torch.arange(len(x))[:, None]).sum(1).tolist()
     with torch.no_grad():
-        for day, count in enumerate(trading):
+        for day, count in track(list(enumerate(trading)), "forward", progress):
             state = model.cell(x[day, :count], {name: s[:count] for name, s in state.items()})
             for name, value in state.items():
                 states[name][day + 1, :count] = value
@@ -54,7 +74,9 @@ def unroll_batch(model: RecurrentModel, x: Tensor, ages: Tensor) -> Unrolled:
     return Unrolled(x, ages, states, lost)
 
 
-def backward(model: RecurrentModel, run: Unrolled, seeds: State) -> Backward:
+def backward(
+    model: RecurrentModel, run: Unrolled, seeds: State, progress: bool = False
+) -> Backward:
     """Take u dp/ds at each company's last day, seeds (B, ...), back to its first day."""
     names = ["state", *(seeds if len(seeds) > 1 else ()), "x"]
     found = Backward(
@@ -63,7 +85,7 @@ def backward(model: RecurrentModel, run: Unrolled, seeds: State) -> Backward:
     )
     v, log10 = {name: seed[:0] for name, seed in seeds.items()}, run.x.new_zeros(0)
     bounds = sorted({*range(0, int(run.ages[0]), SEGMENT), *run.ages.tolist()})
-    for start, stop in list(pairwise(bounds))[::-1]:
+    for start, stop in track(list(pairwise(bounds))[::-1], "backward", progress):
         trading, older = int((run.ages >= stop).sum()), len(log10)
         # Companies whose last day ends this segment join those that are older.
         v = {name: torch.cat([v[name], seed[older:trading]]) for name, seed in seeds.items()}
@@ -141,14 +163,15 @@ def inner_product(state: State, v: State) -> Tensor:
 
 
 def _out_of_range(sizes: dict[str, Tensor], at_x: Tensor, known: Tensor) -> bool:
-    """Whether a norm of the `known` companies (n,) has left float64's range, or may have.
+    """Whether a norm of the `known` companies (n,) has left the dtype's range, or may have.
 
     An exact 0 may come from underflow alone, except in a part of the state. At an input it is
     trusted where the state's gradient is large: a day may well add nothing.
     """
     every, state = torch.cat([*sizes.values(), at_x])[:, known], sizes["state"][:, known]
-    is_tiny = (every > 0) & (every < TINY)
-    is_hidden = (at_x[:, known] == 0) & (state[1:] < TINY**0.5)
+    tiny = torch.finfo(every.dtype).tiny ** 0.5  # 1e-154; below it a norm may be underflowing
+    is_tiny = (every > 0) & (every < tiny)
+    is_hidden = (at_x[:, known] == 0) & (state[1:] < tiny**0.5)
     return bool((~every.isfinite() | is_tiny).any() or (state == 0).any() or is_hidden.any())
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -17,10 +16,14 @@ from statland.drawing import (
     EVEN_SHARES,
     FONT,
     UNKNOWN,
+    Figure,
+    draw_strips,
     finite,
     label_even_shares,
     label_powers,
+    own_settings,
     plain,
+    stacked_panels,
 )
 from statland.gradients.flow import Flow
 from statland.gradients.probe import WEIGHTS
@@ -37,6 +40,7 @@ CELLS: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "
 ZERO, LOST = "#b4c7dc", "#7f8fa6"
 
 
+@own_settings
 def profile_figure(
     title: str,
     flow: Flow | Mapping[str, Profile],
@@ -81,6 +85,7 @@ def profile_figure(
     return figure
 
 
+@own_settings
 def heatmap_figure(
     title: str, course: Mapping[int, Tensor], span: int | None, subtitle: str = ""
 ) -> Figure:
@@ -109,6 +114,22 @@ def heatmap_figure(
     top = max(len(relative) - 0.5, (span or 0) + 0.5)
     axes.set_ylim(-0.5, top + 0.05 * (top + 0.5))
     _legend(figure, axes, grey)
+    return figure
+
+
+def strips_figure(flows: Mapping[str, Flow | Mapping[str, Profile]], title: str = "") -> Figure:
+    """Draw a strip per model: each day's gradient against an even share, the last day on the right.
+
+    `flows` holds each model's flow, or its profiles by quantity; drawn is the median by lag.
+    """
+    figure, ((axes,),) = stacked_panels([len(flows)], 1)
+    medians = {name: _profiles(flow)["x"].median for name, flow in flows.items()}
+    days = max(map(len, medians.values()))
+    strips = {name: even_shares(median) for name, median in medians.items()}
+    mesh = draw_strips(axes, strips, days)
+    axes.set_xticks([0, days - 1], ["first day", "last day"])
+    axes.set_title(plain(title), fontsize=FONT + 1)
+    label_even_shares(figure.colorbar(mesh, ax=axes, aspect=30, shrink=min(1, 6 / len(flows))))
     return figure
 
 

@@ -17,16 +17,18 @@ like vanishing and is none.
 
 import copy
 import math
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from statland.gradients.backward import backward, norm, unroll_batch
-from statland.models.bare import Stepped
-from statland.models.base import RecurrentModel, SequenceModel, State, at_last_day
+from statland.gradients.backward import backward, flat, norm, unroll_batch
+from statland.models.bare import Prediction, as_recurrence, predict, takes_lengths
+from statland.models.base import RecurrentModel, State, at_last_day
 
 Module = TypeVar("Module", bound=nn.Module)
 Loss = Callable[[Tensor], Tensor]
@@ -48,6 +50,13 @@ def gradient_flow(
     x: Tensor,
     lengths: Tensor | None = None,
     loss: Loss | None = None,
+    *,
+    at: nn.Module | None = None,
+    prediction: Prediction | None = None,
+    inputs: Mapping[str, Any] = {},
+    dtype: torch.dtype | None = torch.float64,
+    device: torch.device | str | None = "cpu",
+    progress: bool = False,
 ) -> Flow:
     """Measure the flow of every company of a batch, back to its first day.
 
@@ -61,45 +70,62 @@ def gradient_flow(
     - an nn.RNN, nn.LSTM, nn.GRU or one of their cells: likewise; it predicts its last hidden state
       (B, H). x has the layout that nn.RNN expects, so (T, B, F) unless it is batch_first;
     - any other module that maps x to predictions (B, K): the flow to its inputs alone. There a flow
-      below 1e-308 is lost, and -inf may mean that; only a SequenceModel takes lengths.
+      below 1e-308 is lost, and -inf may mean that.
 
         rnn, head = nn.GRU(3, 64, batch_first=True), nn.Linear(64, 1)
         flow = gradient_flow(rnn, x, loss=lambda h: (head(h) - y).square().squeeze(1))
         profile(flow.log10["state"]).median   # log10 of the flow at lag 0, 1, 2, ...
 
+    With `at`, `prediction` or `inputs` any model is called as it is, `model(x, **inputs)`:
+
+    - `at`, a submodule such as the embedding of token ids x (B, T): the flow is to what it returns,
+      (B, T, D) or a tuple that begins with it;
+    - `prediction` maps what the model returns to (B, K): `lambda out: out.logits[:, -1]`;
+    - `inputs`, keyword arguments such as an attention mask.
+
+    `lengths` are passed on if `forward` has that argument. Else they say which days count, and
+    `prediction` or a mask must leave padding out.
+
     All is computed on a float64 copy, on the processor, without dropout: the model, its gradients
-    and the random numbers stay as they are. Raises ValueError if several outputs have no loss, the
+    and the random numbers stay as they are. dtype=None or device=None: as the model's own.
+    `progress` shows a bar after 5 seconds. Raises ValueError if several outputs have no loss, the
     loss does not give one value per company, or predictions are not (B, K).
     """
-    model, x = as_recurrence(model, x)
-    if lengths is not None and not isinstance(model, SequenceModel):
-        raise ValueError(f"{type(model).__name__} takes no lengths; only a SequenceModel does")
-    model, dtype, device = frozen(model), x.dtype, x.device
-    x = x.detach().to("cpu", torch.float64)
+    as_it_is = at is not None or prediction is not None or bool(inputs)
+    if not as_it_is:
+        model, x = as_recurrence(model, x)
     ages = torch.full((len(x),), x.shape[1]) if lengths is None else lengths.cpu()
+    if not (as_it_is or takes_lengths(model) or bool((ages == x.shape[1]).all())):
+        name = type(model).__name__
+        raise ValueError(f"{name} takes no lengths; read each company's last day by prediction=")
+    weight = next(model.parameters(), x)
+    device = torch.device(device or weight.device)
+    # The loss sees predictions as the caller's x is, or the weights where x is token ids.
+    seen = (x if x.is_floating_point() else weight).dtype, x.device
+    copied = frozen(model, dtype, device)
+    x, inputs = placed(x, device, dtype), placed(inputs, device, dtype)
 
     def direction(prediction: Tensor) -> tuple[Tensor, Tensor]:
-        return _direction(prediction, loss, dtype, device)
+        return _direction(prediction, loss, *seen)
 
-    measure = _to_states if isinstance(model, RecurrentModel) else _to_inputs
-    with torch.random.fork_rng(devices=[]):
-        return measure(model, x, ages, direction)
+    with undisturbed(device):
+        if isinstance(copied, RecurrentModel) and not as_it_is:
+            return _to_states(copied, x, ages, direction, progress)
+        call = partial(predict, copied, x, ages.to(device), prediction, inputs)
+        names = {part: name for name, part in model.named_modules()}
+        if at is not None and at not in names:
+            raise ValueError(f"at is a {type(at).__name__} that is no part of the model")
+        place = x if at is None else copied.get_submodule(names[at])
+        return _to_inputs(call, place, None if lengths is None else ages, direction)
 
 
-def as_recurrence(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
-    """Return an nn.RNN, nn.LSTM, nn.GRU or a cell as a RecurrentModel, and x as (B, T, F)."""
-    if isinstance(model, nn.RNNBase):
-        return Stepped(model), x if model.batch_first else x.transpose(0, 1)
-    return (Stepped(model) if isinstance(model, nn.RNNCellBase) else model), x
-
-
-def frozen(model: Module) -> Module:
+def frozen(model: Module, dtype: Any = torch.float64, device: Any = "cpu") -> Module:
     """Return a float64 copy on the processor, in evaluation mode, that needs no gradient.
 
     A weight that is computed from other parameters (exprnn's orthogonal matrix, weight norm) is
     computed once and becomes a parameter of its own.
     """
-    copied = copy.deepcopy(model).to("cpu", torch.float64).eval()
+    copied = copy.deepcopy(model).to(device, dtype).eval()
     for module in list(copied.modules()):
         if parametrize.is_parametrized(module):
             kind = type(module)  # which the copy shares with the model, and which is changed below
@@ -109,13 +135,33 @@ def frozen(model: Module) -> Module:
     return copied.requires_grad_(False)
 
 
-def _to_states(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) -> Flow:
+def undisturbed(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context after which the random numbers, of `device` too, are as they were."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def placed(value: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """Return a tensor, or each of a dict's, on `device`, and in `dtype` if it is floating."""
+    if isinstance(value, Mapping):
+        return {name: placed(part, device, dtype) for name, part in value.items()}
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().to(device, dtype if value.is_floating_point() else None)
+
+
+def exact(values: Tensor) -> Tensor:
+    """Return the values in float64, on the processor."""
+    return values.cpu().double()
+
+
+def _to_states(
+    model: RecurrentModel, x: Tensor, ages: Tensor, direction: Direction, progress: bool
+) -> Flow:
     """The flow to states and inputs, by stepping `cell` and sweeping back."""
-    assert isinstance(model, RecurrentModel)
     # Oldest first, so that the companies that trade on a day are the first rows of the batch.
     order = ages.argsort(descending=True, stable=True)
     back = order.argsort()
-    run = unroll_batch(model, x[order].transpose(0, 1), ages[order])
+    run = unroll_batch(model, x[order].transpose(0, 1), ages[order], progress)
     last = {
         name: at_last_day(states[1:], ages[order])[back].requires_grad_()
         for name, states in run.states.items()
@@ -126,28 +172,48 @@ def _to_states(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) 
         along = (prediction * u).sum()
         found = torch.autograd.grad(along, list(last.values()), materialize_grads=True)
     seeds = {name: seed[order] for name, seed in zip(last, found, strict=True)}
-    days, directions = backward(model, run, seeds)
-    lost = run.lost[back] | prediction.detach().isnan().any(1)
-    log10 = {name: by_lag(values[:, back].T, ages, lost) for name, values in days.items()}
+    days, directions = backward(model, run, seeds, progress)
+    lost = (run.lost[back] | prediction.detach().isnan().any(1)).cpu()
+    log10 = {name: by_lag(exact(values[:, back].T), ages, lost) for name, values in days.items()}
     states, directions = (
-        {name: values[:, back] for name, values in state.items()}
+        {name: exact(values[:, back]) for name, values in state.items()}
         for state in (run.states, directions)
     )
     return Flow(log10, error, lost, states, directions)
 
 
-def _to_inputs(model: nn.Module, x: Tensor, ages: Tensor, direction: Direction) -> Flow:
-    """The flow to inputs alone, by autograd through `forward`."""
-    x = x.requires_grad_()
-    with torch.enable_grad():
-        prediction = model(x, ages) if isinstance(model, SequenceModel) else model(x)
-        if prediction.ndim != 2 or len(prediction) != len(x):
-            shape = tuple(prediction.shape)
-            raise ValueError(f"predictions have shape {shape}; expected ({len(x)}, K)")
+def _to_inputs(
+    predict: Callable[[], Tensor],
+    at: Tensor | nn.Module,
+    ages: Tensor | None,
+    direction: Direction,
+) -> Flow:
+    """The flow to an input, or to what a module returns, by autograd through one prediction."""
+    found: list[Tensor] = []
+
+    def cut(_: nn.Module, given: object, output: Any) -> Any:
+        first, *rest = output if isinstance(output, tuple) else (output,)
+        found.append(first.detach().requires_grad_())
+        return (found[-1], *rest) if isinstance(output, tuple) else found[-1]
+
+    # Backward, cuDNN's recurrences are for training alone.
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        if isinstance(at, nn.Module):
+            at.register_forward_hook(cut)
+        elif at.is_floating_point():
+            found.append(at.requires_grad_())
+        else:
+            raise ValueError(f"x is {at.dtype}: give the module that embeds it as at=")
+        prediction = predict()
+        if len(found) != 1:
+            raise ValueError(f"at was called {len(found)} times for a prediction; expected once")
         u, error = direction(prediction)
-        (at_x,) = torch.autograd.grad((prediction * u).sum(), x, materialize_grads=True)
-    lost = prediction.detach().isnan().any(1)
-    return Flow({"x": by_lag(norm(at_x).log10(), ages, lost)}, error, lost)
+        along = (prediction * u).sum()
+        (gradient,) = torch.autograd.grad(along, found, materialize_grads=True)
+    lost = prediction.detach().isnan().any(1).cpu()
+    days = norm(flat(exact(gradient), 2)).log10()
+    ages = torch.full((len(days),), days.shape[1]) if ages is None else ages
+    return Flow({"x": by_lag(days, ages, lost)}, error, lost)
 
 
 def _direction(
@@ -171,12 +237,13 @@ def _direction(
                 f"({companies},): a mean over companies would shift the error by their number"
             )
         (towards,) = torch.autograd.grad(losses.sum(), seen)
-        towards = towards.detach().to("cpu", torch.float64)
+    towards = exact(towards.detach())
     size = norm(towards)
     u = towards / size[:, None]
     # Where the error is 0 or not finite no direction is singled out: all outputs alike.
     u = u.where(u.isfinite().all(1, keepdim=True), outputs**-0.5)
-    return (torch.ones_like(u) if outputs == 1 else u).detach(), size.log10().detach()
+    u = torch.ones_like(u) if outputs == 1 else u
+    return u.to(prediction.dtype).to(prediction.device), size.log10()
 
 
 def by_lag(days: Tensor, ages: Tensor, lost: Tensor) -> Tensor:

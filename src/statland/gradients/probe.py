@@ -1,25 +1,26 @@
 """What is measured of a model on a fixed batch of old companies, whatever it is trained on."""
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from statland.batch import Batch
+from statland.batch import Batch, loss
 from statland.gradients.activity import activity
-from statland.gradients.flow import Flow, by_lag, gradient_flow
-from statland.gradients.importance import answer_importance, importance_by_lag
+from statland.gradients.flow import Flow, gradient_flow
+from statland.gradients.importance import importance, importance_by_lag
 from statland.gradients.norms import log10_norm
 from statland.gradients.share import (
     Profile,
-    answer_share,
     decay_per_day,
     first_to_last,
     middle,
     profile,
     reach_days,
+    share,
     word,
 )
 from statland.gradients.spectrum import (
@@ -29,7 +30,7 @@ from statland.gradients.spectrum import (
     spectral_radius,
 )
 from statland.gradients.weights import of_flow
-from statland.models.base import RecurrentModel, SequenceModel
+from statland.models.base import RecurrentModel
 
 COMPANIES = 16
 
@@ -53,9 +54,11 @@ class Measured(NamedTuple):
 
 
 def probe_batch(batches: list[Batch]) -> Batch:
-    """Select 16 companies, spread evenly over the oldest quarter of validation batches."""
+    """Select 16 companies, spread evenly over the oldest quarter; each is asked on its last day."""
     histories = [
-        (x[i, : int(lengths[i])], y[i]) for x, lengths, y in batches for i in range(len(x))
+        (x[i, : int(lengths[i])], y[i])
+        for x, lengths, y in (batch.of_last_day() for batch in batches)
+        for i in range(len(x))
     ]
     histories.sort(key=lambda company: -len(company[0]))  # stable: ties stay in order
     oldest = histories[: max(min(COMPANIES, len(histories)), len(histories) // 4)]
@@ -66,24 +69,28 @@ def probe_batch(batches: list[Batch]) -> Batch:
     return Batch(x, lengths, torch.stack([y for _, y in chosen]))
 
 
-def measure(model: SequenceModel, batch: Batch, answer: Tensor | None = None) -> Measured:
+def measure(
+    model: nn.Module, batch: Batch, answer: Tensor | None = None, **options: Any
+) -> Measured:
     """Measure the gradient flow, the share of the answer and its importance, and the units.
 
-    `answer` (B, T) marks the days that the answer needs, None if they are not known. The model
-    stays as it is. Of a model without a state nothing is measured that needs one.
+    `answer` (B, T) marks the days that the answer needs, None if they are not known. `options` are
+    those of `gradient_flow`; its loss is by default the squared error. The model stays as it is.
+    Of a model without a state nothing is measured that needs one.
     """
-    flow = gradient_flow(model, batch.x, batch.lengths, lambda p: _squared_error(p, batch.y))
+    options = {"loss": lambda p: loss(p, batch.y, "none")} | options
+    flow = gradient_flow(model, batch.x, batch.lengths, **options)
     log10, profiles = flow.log10["x"], {name: profile(f) for name, f in flow.log10.items()}
     median = profiles["x"].median
-    importance, share = None, math.nan
+    used, part = None, math.nan
     if answer is not None:
-        importance = answer_importance(model, batch, answer)
-        share = _share(log10, answer, batch)
+        used = importance(model, batch.x, answer, batch.lengths, **_exchange(batch, options))
+        part = share(flow, answer)
     gradient: dict[str, Any] = {
         "verdict": word(log10),
-        "answer_share": share if math.isfinite(share) else None,
-        "answer_zero": share == -math.inf,
-        "answer_importance": importance,
+        "answer_share": part if math.isfinite(part) else None,
+        "answer_zero": part == -math.inf,
+        "answer_importance": used,
         "reach_days": reach_days(log10),
         "decay_per_day": decay_per_day(median),
         "first_to_last": first_to_last(log10),
@@ -91,8 +98,8 @@ def measure(model: SequenceModel, batch: Batch, answer: Tensor | None = None) ->
         "lost_companies": int(flow.lost.sum()),
     }
     scalars: dict[str, float | None] = {
-        "gradient/answer_importance": importance,
-        "gradient/answer_share": None if math.isnan(share) else share,
+        "gradient/answer_importance": used,
+        "gradient/answer_share": None if math.isnan(part) else part,
         **{f"profile_lag/{lag}": median[lag].item() for lag in LAGS if lag < len(median)},
         "profile_summary/log10_error": middle(flow.log10_error[~flow.lost]),
     }
@@ -107,7 +114,7 @@ def measure(model: SequenceModel, batch: Batch, answer: Tensor | None = None) ->
 
 
 def measure_in_full(
-    model: SequenceModel, batch: Batch, answer: Tensor | None, measured: Measured
+    model: nn.Module, batch: Batch, answer: Tensor | None, measured: Measured, **options: Any
 ) -> Measured:
     """Add what is measured before and after training alone.
 
@@ -115,12 +122,13 @@ def measure_in_full(
     the days add to the recurrent weights.
     """
     lags = [lag for lag in LAGS if lag < len(measured.profiles["x"].median)]
-    importance = {lag: importance_by_lag(model, batch, lag) for lag in lags}
+    given = _exchange(batch, options)
+    by_lag = {lag: importance_by_lag(model, batch.x, lag, batch.lengths, **given) for lag in lags}
     scalars: dict[str, float | None] = {
-        f"profile_importance/{lag}": value for lag, value in importance.items()
+        f"profile_importance/{lag}": value for lag, value in by_lag.items()
     }
     gradient = measured.gradient | {
-        "importance": importance,
+        "importance": by_lag,
         "theory_decay_per_day": linear_decay(model),
     }
     profiles = dict(measured.profiles)
@@ -133,8 +141,8 @@ def measure_in_full(
             gradient["log10_dp_dw"] = {n: _log10_rms(v) for n, v in weights.summed.items()}
             profiles[WEIGHTS] = profile(weights.together)
             if answer is not None:
-                share = _share(weights.together, answer, batch)
-                gradient["answer_share_of_weights"] = share if math.isfinite(share) else None
+                part = share(weights.together, answer)
+                gradient["answer_share_of_weights"] = part if math.isfinite(part) else None
     return Measured(profiles, gradient, scalars, measured.flow)
 
 
@@ -144,10 +152,9 @@ def largest_lyapunov_exponents(model: RecurrentModel, batch: Batch) -> Tensor:
     return lyapunov_spectrum(model, x[:, : int(lengths.min())], LYAPUNOV_COUNT)
 
 
-def _share(log10: Tensor, answer: Tensor, batch: Batch) -> float:
-    """The share of the answer, which is marked by day, of flows by lag."""
-    marks = by_lag(answer.cpu().double(), batch.lengths.cpu(), log10.isnan().all(1))
-    return answer_share(log10, marks == 1)
+def _exchange(batch: Batch, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options of a flow those of an importance, and the targets."""
+    return {"y": batch.y} | {n: v for n, v in options.items() if n in ("prediction", "inputs")}
 
 
 def _log10_rms(log10: Tensor) -> float | None:
@@ -155,7 +162,3 @@ def _log10_rms(log10: Tensor) -> float | None:
     known = log10[~log10.isnan()]
     value = log10_norm(known).item() - math.log10(max(1, len(known))) / 2
     return value if math.isfinite(value) else None
-
-
-def _squared_error(prediction: Tensor, y: Tensor) -> Tensor:
-    return (prediction - y).square().mean(1)

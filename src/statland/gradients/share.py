@@ -8,8 +8,10 @@ decades.
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from statland.gradients.flow import Flow, by_lag
 from statland.gradients.norms import log10_norm, log10_sum
 
 # A day that gets less than this of an even share gets next to nothing.
@@ -107,6 +109,14 @@ def answer_share(log10: Tensor, answer: Tensor) -> float:
     share = (weakest - total).where(weakest > -math.inf, -math.inf)
     even = -ages.double().log10() / 2
     return (log10_norm(share) - log10_norm(even)).item()
+
+
+def share(flow: Flow | Tensor, answer: Tensor) -> float:
+    """Return answer_share of a flow, or of its log10 by lag, for an `answer` (B, T) by day."""
+    log10 = flow.log10["x"] if isinstance(flow, Flow) else flow
+    known = ~log10.isnan()
+    ages = (known * torch.arange(1, known.shape[1] + 1)).amax(1)
+    return answer_share(log10, by_lag(answer.cpu().double(), ages, ages == 0) == 1)
 
 
 def middle(values: Tensor) -> float:

@@ -3,11 +3,11 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from statland.gradients.backward import flat, inner_product, norm, unroll_batch
 from statland.gradients.flow import frozen
-from statland.models.base import RecurrentModel, SequenceModel, State
+from statland.models.base import RecurrentModel, State
 
 
 def spectral_radius(matrix: Tensor) -> float:
@@ -22,7 +22,7 @@ def largest_singular_value(matrix: Tensor) -> float:
     return torch.linalg.matrix_norm(matrix.cpu().double(), 2).item() if known else math.nan
 
 
-def linear_decay(model: SequenceModel) -> float | None:
+def linear_decay(model: nn.Module) -> float | None:
     """Decades a day by theory: log10 g where the recurrence is g times an orthogonal matrix.
 
     log10|w| for a scalar of weight w. None where the recurrence is not linear, nor linear as long

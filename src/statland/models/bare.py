@@ -1,20 +1,62 @@
-"""Recurrences from elsewhere, in the form of base.py so that they can be measured.
+"""Models from elsewhere, in the form of base.py so that they can be trained and measured.
 
-B companies, F features a day, H hidden units, L layers.
+B companies, T days, F features a day, K outputs, H hidden units, L layers.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from statland.models.base import RecurrentModel, State
+from statland.models.base import RecurrentModel, SequenceModel, State
 from statland.models.gru import gru_day
 from statland.models.lstm import lstm_day
 from statland.models.rnn_cell import rnn_day
 from statland.models.stacked import LayeredModel, layer_of
 
 Tensors = Tensor | tuple[Tensor, ...]  # a state in the form that a step takes
+Prediction = Callable[[Any], Tensor]  # what a model returns -> (B, K)
+
+
+def takes_lengths(model: nn.Module) -> bool:
+    """Return whether `forward` has an argument of that name."""
+    return "lengths" in inspect.signature(model.forward).parameters
+
+
+def predict(
+    model: nn.Module,
+    x: Tensor,
+    lengths: Tensor,
+    prediction: Prediction | None = None,
+    inputs: Mapping[str, Any] = {},
+) -> Tensor:
+    """Call any module; return predictions (B, K). Raises ValueError if they are anything else."""
+    given = {"lengths": lengths} if takes_lengths(model) else {}
+    found = model(x, **(given | dict(inputs)))
+    found = found if prediction is None else prediction(found)
+    if isinstance(found, Tensor) and found.ndim == 2 and len(found) == len(x):
+        return found
+    kind = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    raise ValueError(
+        f"{type(model).__name__} returns {kind}; expected predictions ({len(x)}, K), such as "
+        "out[:, -1]; gradient_flow takes prediction=lambda out: out.logits[:, -1]"
+    )
+
+
+class Foreign(SequenceModel):
+    """Any module that maps x (B, T, F), and lengths if `forward` has them, to predictions (B, K).
+
+    If it takes no lengths, all companies must be of one age.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return predictions (B, K)."""
+        return predict(self.module, x, lengths)
 
 
 class Recurrence(RecurrentModel):
@@ -92,6 +134,13 @@ class Stepped(LayeredModel):
     def day(self, index: int, x_t: Tensor, before: State) -> State:
         """Step one layer by a day."""
         return module_day(self.module, index, x_t, before)
+
+
+def as_recurrence(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+    """Return an nn.RNN, nn.LSTM, nn.GRU or a cell as a RecurrentModel, and x as (B, T, F)."""
+    if isinstance(model, nn.RNNBase):
+        return Stepped(model), x if model.batch_first else x.transpose(0, 1)
+    return (Stepped(model) if isinstance(model, nn.RNNCellBase) else model), x
 
 
 def module_day(

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from statland.batch import Batch
+
 State = dict[str, Tensor]  # named tensors, (B, ...) each
 
 
@@ -58,6 +60,17 @@ class SequenceModel(nn.Module, ABC):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Map right-padded x (B, T, F) and lengths (B,) to predictions (B, K)."""
 
+    def every_day(self, x: Tensor) -> Tensor:
+        """Map x (B, T, F) to predictions (B, T, K), each from the days up to its own.
+
+        Optional: markets that ask every day need it.
+        """
+        raise NotImplementedError
+
+    def recurrent_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters to which `optimizer.lr_of.recurrent` gives a rate of their own."""
+        return []
+
 
 class RecurrentModel(SequenceModel):
     """A sequence model with a feedback loop: `initial_state`, `cell` and `readout` are the model.
@@ -81,6 +94,12 @@ class RecurrentModel(SequenceModel):
         """Return predictions (B, K): `cell` unrolled, read off at each company's own last day."""
         states = unroll(self, x)
         return self.readout({name: at_last_day(days, lengths) for name, days in states.items()})
+
+    def every_day(self, x: Tensor) -> Tensor:
+        """Return predictions (B, T, K): `cell` unrolled, read out after every day."""
+        states = unroll(self, x)
+        flat = {name: days.flatten(0, 1) for name, days in states.items()}  # (T * B, ...)
+        return self.readout(flat).unflatten(0, (x.shape[1], len(x))).transpose(0, 1)
 
     def layers(self) -> list[Layer]:
         """Return the layers that have the form of nn.RNN, bottom first, as views of parameters."""
@@ -117,6 +136,14 @@ class RecurrentModel(SequenceModel):
         other name is a gate: how far it is open, from 0 to 1.
         """
         return {}
+
+
+def predict_answers(model: SequenceModel, batch: Batch) -> Tensor:
+    """Return the predictions (N, K) for the N answers that a batch asks for, in their order."""
+    if not batch.asks_every_day:
+        return model(batch.x, batch.lengths)
+    traded = batch.days < batch.lengths[:, None]
+    return model.every_day(batch.x.where(traded[..., None], 0))[batch.asked]
 
 
 def unroll(model: RecurrentModel, x: Tensor) -> State:

@@ -13,11 +13,11 @@ from torch.nn.utils.parametrizations import orthogonal
 from statland.models.activation import modrelu
 from statland.models.base import State
 from statland.models.init import default
-from statland.models.rnn_cell import ElmanModel, HandWrittenRNN
+from statland.models.rnn_cell import HandWrittenRNN, SweptModel
 from statland.settings import Count, Size
 
 
-class ExpRNN(ElmanModel):
+class ExpRNN(SweptModel):
     """The recurrence of rnn_cell with W = exp(A), A = X - X^T and X lower triangular.
 
     h_t = f(U x_t + b + W h_{t-1}),  W^T W = I,  f modReLU, tanh, ReLU or the identity
@@ -32,8 +32,6 @@ class ExpRNN(ElmanModel):
 
     W is a parametrization (torch.nn.utils.parametrize), so each access to it computes exp(A).
     """
-
-    recurrence: HandWrittenRNN
 
     def __init__(
         self,
@@ -60,10 +58,6 @@ class ExpRNN(ElmanModel):
         layer, (c,) = self.layer(index), self.recurrence.own_bias(index)
         a = layer.pre_activation(x_t, before["h"])
         return {"h": modrelu(a, c), "relu": a.abs() + c}
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return predictions (B, K), by `Unroll`."""
-        return self.output(self.recurrence(x.transpose(0, 1), lengths))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, logsigmoid, normalize, silu
+from torch.nn.functional import linear, logsigmoid, normalize, pad, silu
 
 from statland.models.activation import sigmoid
 from statland.models.base import State, at_last_day
@@ -23,12 +23,16 @@ EPSILON = 1e-6  # of the norms
 class DeltaLayer(nn.Module):
     """h' = h + W_o (norm(S_t q_t) * gate_t): the input from below plus what is read of memory."""
 
-    def __init__(self, hidden_size: int, num_heads: int, head_size: int) -> None:
+    def __init__(
+        self, hidden_size: int, num_heads: int, head_size: int, beta_max: float, householders: int
+    ) -> None:
         super().__init__()
         self.num_heads, width = num_heads, num_heads * head_size
+        self.beta_max, self.steps = beta_max, householders
         self.norm_weight = nn.Parameter(torch.ones(hidden_size))
-        self.in_projection = nn.Linear(hidden_size, 4 * width, bias=False)  # q, k, v, gate
-        self.gates = nn.Linear(hidden_size, 2 * num_heads)  # a, b
+        # q, k, v, gate, and k and v of each further step
+        self.in_projection = nn.Linear(hidden_size, (2 + 2 * self.steps) * width, bias=False)
+        self.gates = nn.Linear(hidden_size, (1 + self.steps) * num_heads)  # a, b of each step
         self.A_log = nn.Parameter(torch.empty(num_heads).uniform_(1, 16).log())
         self.read_weight = nn.Parameter(torch.ones(head_size))
         self.out_projection = nn.Linear(width, hidden_size, bias=False)
@@ -39,22 +43,26 @@ class DeltaLayer(nn.Module):
             self.gates.bias[num_heads:] = 0
 
     def stored(self, h: Tensor) -> Entry:
-        """Return what each head stores of h (..., H)."""
-        n = rms_norm(h, self.norm_weight)
-        a, b = self.gates(n).chunk(2, dim=-1)
-        k, v = self._projected(n, (1, 2))
+        """Return what each head stores of h (..., H) in each of its steps: (..., n, A, ...)."""
+        normed = rms_norm(h, self.norm_weight)
+        b = self.gates(normed).unflatten(-1, (-1, self.num_heads))
+        a, b = b[..., :1, :], b[..., 1:, :]
+        parts = self._projected(normed, [1, 2, *range(4, 2 + 2 * self.steps)])
+        k, v = parts[..., 0::2, :, :], parts[..., 1::2, :, :]
         log_alpha = self.A_log.exp() * logsigmoid(-a)  # logsigmoid(-a) is -softplus(a)
-        return Entry(normalize(k, dim=-1), v, log_alpha, sigmoid(b))
+        log_alpha = pad(log_alpha, (0, 0, 0, self.steps - 1))  # the later steps keep all
+        return Entry(normalize(k, dim=-1), v, log_alpha, self.beta_max * sigmoid(b))
 
     def asked(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Return what each head looks up, and the gate of what it reads, (..., A, D) each."""
-        q, gate = self._projected(rms_norm(h, self.norm_weight), (0, 3))
+        q, gate = self._projected(rms_norm(h, self.norm_weight), [0, 3]).unbind(-3)
         return normalize(q, dim=-1), gate
 
-    def _projected(self, n: Tensor, parts: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Return two of q, k, v and the gate, (..., A, D) each."""
-        rows = self.in_projection.weight.unflatten(0, (4, -1))[list(parts)]
-        return silu(linear(n, rows.flatten(0, 1))).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
+    def _projected(self, normed: Tensor, parts: list[int]) -> Tensor:
+        """Return some of q, k, v, the gate, and further k and v: (..., len(parts), A, D)."""
+        rows = self.in_projection.weight.unflatten(0, (2 + 2 * self.steps, -1))[parts]
+        found = silu(linear(normed, rows.flatten(0, 1)))
+        return found.unflatten(-1, (len(parts), self.num_heads, -1))
 
     def out(self, h: Tensor, read: Tensor, gate: Tensor) -> Tensor:
         """Return h' (..., H) of h and of what was read (..., A, D)."""
@@ -63,16 +71,19 @@ class DeltaLayer(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Return h' of all days (B, T, H), from an empty memory."""
         q, gate = self.asked(h)
-        read = read_all_days(by_head(q), Entry(*map(by_head, self.stored(h))))
+        in_turn = Entry(*(by_head(values.flatten(1, 2)) for values in self.stored(h)))
+        read = read_all_days(by_head(q).repeat_interleave(self.steps, 1), in_turn)
+        read = read[:, self.steps - 1 :: self.steps]
         return self.out(h, read.unflatten(0, (len(h), -1)).transpose(1, 2), gate)
 
     def on_last_day(self, h: Tensor, lengths: Tensor) -> Tensor:
         """Return what `forward` returns on each company's last day, (B, H)."""
         x = self.stored(h)
-        traded = (torch.arange(h.shape[1], device=h.device) < lengths[:, None])[..., None]
+        traded = (torch.arange(h.shape[1], device=h.device) < lengths[:, None])[..., None, None]
         # Behind the last day all is kept and nothing stored: the matrix stays as it was.
         x = x._replace(log_alpha=x.log_alpha * traded, beta=x.beta * traded)
-        S = store_all_days(Entry(*map(by_head, x))).unflatten(0, (len(h), -1))
+        in_turn = Entry(*(by_head(values.flatten(1, 2)) for values in x))
+        S = store_all_days(in_turn).unflatten(0, (len(h), -1))
         h = at_last_day(h.transpose(0, 1), lengths)
         q, gate = self.asked(h)
         return self.out(h, times(S, q), gate)
@@ -94,10 +105,17 @@ class GatedDeltaNet(LayeredModel):
     C norm(y) + d, where y_t is the top layer's h'. The state is S of all layers (B, L, A, D, D) and
     y (B, H): the flow to y is 0 behind lag 0, and that to S, which is read through y, at lag 0.
 
+    With `beta_max` 2, beta is 2 sigmoid(b), and I - beta k k^T may have a negative eigenvalue: a
+    value can change its sign every day, as counting modulo 2 asks for (R. Grazzi et al., "Unlocking
+    state-tracking in linear RNNs through negative eigenvalues", ICLR 2025). With `householders` n a
+    day takes n such steps, with k, v and beta of their own, alpha in the first alone (J. Siems et
+    al., "DeltaProduct", arXiv:2502.10297): a product of two reflections is a rotation.
+
     S. Yang, J. Kautz and A. Hatamizadeh, "Gated delta networks: improving Mamba2 with delta rule",
     ICLR 2025; A_log and the bias of a begin as in T. Dao and A. Gu, "Transformers are SSMs", ICML
     2024. Left out: the short convolutions before q, k and v, which would be a state of their own,
-    and the feedforward layers. Reported are alpha as forget gate and beta as input gate.
+    and the feedforward layers. Reported are alpha as forget gate and the first step's beta as
+    input gate.
     """
 
     memory, out = ("S",), "y"
@@ -110,11 +128,14 @@ class GatedDeltaNet(LayeredModel):
         num_layers: Count,
         num_heads: Annotated[int, Range(1, 2**10)],
         head_size: Annotated[int, Range(1, 2**8)],
+        beta_max: Annotated[float, Range(above=0, most=2)] = 1.0,
+        householders: Annotated[int, Range(1, 16)] = 1,
     ) -> None:
         super().__init__()
         self.shape = num_layers, num_heads, head_size, head_size
         self.embedding = nn.Linear(input_size, hidden_size)
-        layers = (DeltaLayer(hidden_size, num_heads, head_size) for _ in range(num_layers))
+        sizes = hidden_size, num_heads, head_size, beta_max, householders
+        layers = (DeltaLayer(*sizes) for _ in range(num_layers))
         self.blocks: list[DeltaLayer] = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm_weight = nn.Parameter(torch.ones(hidden_size))
         self.output = nn.Linear(hidden_size, output_size)
@@ -122,10 +143,15 @@ class GatedDeltaNet(LayeredModel):
     def day(self, index: int, h: Tensor, before: State) -> State:
         """Step one layer by a day."""
         layer = self.blocks[index]
-        entry, (q, gate) = layer.stored(h), layer.asked(h)
-        S = store(before["S"], entry)
+        stored, (q, gate) = layer.stored(h), layer.asked(h)
+        S, steps = (
+            before["S"],
+            [Entry(*step) for step in zip(*(v.unbind(1) for v in stored), strict=True)],
+        )
+        for step in steps:
+            S = store(S, step)
         up = layer.out(h, times(S, q), gate)
-        return {"S": S, "y": up, "forget": entry.log_alpha.exp(), "input": entry.beta}
+        return {"S": S, "y": up, "forget": steps[0].log_alpha.exp(), "input": steps[0].beta}
 
     def days(self, x_t: Tensor, state: State) -> list[State]:
         """Return what `day` returns of each layer, from the embedded inputs."""

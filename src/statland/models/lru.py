@@ -117,15 +117,23 @@ class LRU(LayeredModel):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return predictions (B, K), from one block at a time over all days."""
+        return self.output(self.sweep(x, lengths))
+
+    def every_day(self, x: Tensor) -> Tensor:
+        """Return predictions (B, T, K)."""
+        return self.output(self.sweep(x)).transpose(0, 1)
+
+    def sweep(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the top block's y of all days (T, B, H) or, given lengths, of the last (B, H)."""
         y = self.encoder(x.transpose(0, 1))  # (T, B, H)
         for place, block in enumerate(self.blocks, start=1):
             n = block.norm(y)
             a, fed = torch.complex(*block.eigenvalues()), torch.view_as_complex(block.fed(n))
             h = torch.view_as_real(linear_recurrence(a, fed))
-            if place == len(self.blocks):  # of the top block only the last day is needed
+            if lengths is not None and place == len(self.blocks):
                 y, n, h = (at_last_day(days, lengths) for days in (y, n, h))
             y, _ = block.mixed(y, n, h)
-        return self.output(y)
+        return y
 
     def recurrent_matrices(self) -> dict[str, Tensor]:
         """Return each layer's lambda as a real matrix (2 * N, 2 * N)."""

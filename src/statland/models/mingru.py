@@ -49,10 +49,18 @@ class MinGRU(LayeredModel):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return predictions (B, K), from one layer at a time over all days."""
+        return self.output(at_last_day(self.sweep(x), lengths))
+
+    def every_day(self, x: Tensor) -> Tensor:
+        """Return predictions (B, T, K)."""
+        return self.output(self.sweep(x)).transpose(0, 1)
+
+    def sweep(self, x: Tensor) -> Tensor:
+        """Map x (B, T, F) to the top layer's h of all days (T, B, H)."""
         days = x.transpose(0, 1)
         for gate, value in zip(self.gates, self.values, strict=True):
-            days = linear_recurrence(*Gated.apply(gate(days), value(days)))  # (T, B, H)
-        return self.output(at_last_day(days, lengths))
+            days = linear_recurrence(*Gated.apply(gate(days), value(days)))
+        return days
 
     def gate_biases(self, gate: str) -> list[GateBias]:
         """Return -b as the bias of the forget gate 1 - z = sigmoid(-(V x + b))."""

@@ -145,8 +145,8 @@ class HandWrittenRNN(nn.Module):
                 parameter = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
                 self.register_parameter(f"{name}_l{layer}", parameter)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Map x (T, B, F) to the top layer's hidden state (B, H) after each company's last day."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map x (T, B, F) to the top layer's h (T, B, H) or, given lengths, to the last (B, H)."""
         for index in range(self.num_layers):
             U, W, b_ih, b_hh, _ = layer_of(self, f"_l{index}")
             read = lengths if index == self.num_layers - 1 else None
@@ -182,12 +182,25 @@ def rnn_day(nonlinearity: str, layer: Layer, x_t: Tensor, before: State) -> Stat
     return {"h": h} if nonlinearity == "identity" else {"h": h, nonlinearity: a}
 
 
-class RNNCell(ElmanModel):
-    """The hand-written recurrent network.
+class SweptModel(ElmanModel):
+    """Takes the fast path, `Unroll`, which refuses a second derivative.
 
-    `forward` takes the fast path, which refuses a second derivative; unrolling `cell` gives the
-    same numbers and can be differentiated any number of times.
+    Unrolling `cell` gives the same numbers and can be differentiated any number of times.
     """
+
+    recurrence: HandWrittenRNN
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return predictions (B, K)."""
+        return self.output(self.recurrence(x.transpose(0, 1), lengths))
+
+    def every_day(self, x: Tensor) -> Tensor:
+        """Return predictions (B, T, K)."""
+        return self.output(self.recurrence(x.transpose(0, 1))).transpose(0, 1)
+
+
+class RNNCell(SweptModel):
+    """The hand-written recurrent network."""
 
     def __init__(
         self,
@@ -200,7 +213,3 @@ class RNNCell(ElmanModel):
     ) -> None:
         recurrence = HandWrittenRNN(input_size, hidden_size, num_layers, nonlinearity)
         super().__init__(recurrence, output_size, init)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return predictions (B, K), by `Unroll`."""
-        return self.output(self.recurrence(x.transpose(0, 1), lengths))

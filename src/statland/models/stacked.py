@@ -90,6 +90,15 @@ class StackedModel(LayeredModel):
         days, _ = self.recurrence(x.transpose(0, 1))  # (T, B, H)
         return self.output(at_last_day(days, lengths))
 
+    def every_day(self, x: Tensor) -> Tensor:
+        """Return predictions (B, T, K), by the same kernels."""
+        return self.output(self.recurrence(x.transpose(0, 1))[0]).transpose(0, 1)
+
+    def recurrent_parameters(self) -> list[nn.Parameter]:
+        """Return the weights that multiply h, or what they are computed from."""
+        named = self.recurrence.named_parameters()
+        return [parameter for name, parameter in named if "weight_hh" in name]
+
     def layer(self, index: int) -> Layer:
         """Return one layer's parameters."""
         return layer_of(self.recurrence, f"_l{index}", self.gates)

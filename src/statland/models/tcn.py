@@ -4,7 +4,7 @@ B companies, T days, F features a day, K outputs, C channels.
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ class TCN(SequenceModel):
             TemporalBlock(channels if i else input_size, channels, kernel_size, 2**i, dropout)
             for i in range(levels)
         )
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks: Any = nn.Sequential(*blocks)
         self.sees = 1 + 2 * (kernel_size - 1) * (2**levels - 1)
         self.output = nn.Linear(channels, output_size)
 

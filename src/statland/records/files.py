@@ -2,6 +2,7 @@
 
 import csv
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -19,11 +20,24 @@ METRICS, FLOW, EVENTS = "metrics.csv", "gradient_flow.csv", "events.out.tfevents
 FLOW_COLUMNS = ("log10_median", "log10_p10", "log10_p90", "companies", "exact_zeros")
 
 
+def check_plain(folder: Path) -> None:
+    """Raise SettingError where a run folder holds anything but files and folders.
+
+    It may be somebody else's: writing through a link would change a file elsewhere, and opening a
+    pipe would wait for ever.
+    """
+    for inside in (folder, folder / ".hydra"):
+        for entry in os.scandir(inside) if inside.is_dir() else ():
+            if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+                raise SettingError(f"{entry.path} is a link, a pipe or a device; allowed: a file")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends, complete and on disk."""
     aside = path.with_name(f"{path.name}.part")
-    with aside.open("wb") as file:
+    aside.unlink(missing_ok=True)
+    with aside.open("xb") as file:  # x follows no link
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -38,19 +52,19 @@ def read_flow(folder: Path) -> dict[int, dict[str, Profile]]:
     found: dict[int, dict[str, Profile]] = {}
     with (folder / FLOW).open(encoding="utf-8") as file:
         rows = csv.reader(line for line in file if line.endswith("\n"))
-        next(rows, None)
         try:
+            next(rows, None)
             for (step, quantity), lags in groupby(rows, key=lambda row: (int(row[0]), row[1])):
                 values = [[float(value) for value in row[3:]] for row in lags]
                 profile = Profile(*torch.tensor(values, dtype=torch.float64).T)
                 found.setdefault(step, {})[quantity] = profile
-        except (ValueError, IndexError, TypeError) as error:
+        except (ValueError, IndexError, TypeError, csv.Error) as error:
             raise SettingError(f"{folder / FLOW} is damaged: {error}") from error
     return found
 
 
 def cut_back(folder: Path, step: int) -> None:
-    """Undo what a run recorded at `step` and later: rows of its CSV files, and its summary.
+    """Remove the rows that a run recorded at `step` and later from its CSV files.
 
     Rows are in the order of their steps. TensorBoard's events stay; the recorder marks them.
     """
@@ -63,7 +77,18 @@ def cut_back(folder: Path, step: int) -> None:
                     break
                 kept += len(line)
         os.truncate(path, kept)
-    (folder / "summary.json").unlink(missing_ok=True)
+
+
+def order_events(folder: Path) -> None:
+    """Let TensorBoard's next file sort behind those there are, also if the clock has gone back.
+
+    It reads files by their names, which hold the second that they began in.
+    """
+    paths = sorted(folder.glob(EVENTS))
+    if paths and paths[-1].name >= f"events.out.tfevents.{int(time.time()):010}":
+        for place, path in enumerate(paths):
+            rest = path.name.split(".", 4)[-1]
+            path.rename(path.with_name(f"events.out.tfevents.{place:010}.{rest}"))
 
 
 def discard(folder: Path) -> None:

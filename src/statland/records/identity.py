@@ -58,8 +58,10 @@ def read_identity(folder: Path) -> Identity | None:
     path = folder / NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Identity(**{field: dict(values[field]) for field in Identity._fields})
+        found = Identity(**{field: dict(values[field]) for field in Identity._fields})
+        found.difference(found)  # it can be compared: nothing is nested too deeply
+        return found
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise SettingError(f"{path} is damaged: {error!r}") from error

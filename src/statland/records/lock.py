@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from statland.records.files import check_plain
 from statland.settings import SettingError
 
 NAME = ".lock"
@@ -20,8 +21,9 @@ def held(folder: Path) -> Iterator[None]:
     """Keep a folder for this process until the block or the process ends.
 
     Within the block it may be held again. Raises FolderTaken if another process has it, and
-    SettingError if nothing can be written into it.
+    SettingError if nothing can be written into it, or it holds links.
     """
+    check_plain(folder)
     lock = FileLock(folder.resolve() / NAME, is_singleton=True, thread_local=False)
     try:
         lock.acquire(blocking=False)

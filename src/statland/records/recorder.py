@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from statland.gradients.share import Profile
-from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back
-from statland.settings import SettingError
+from statland.records.files import EVENTS, FLOW, FLOW_COLUMNS, METRICS, cut_back, order_events
+from statland.settings import printable
 
 if TYPE_CHECKING:  # importing it takes a second, which no run should wait for before it trains
     from matplotlib.figure import Figure
@@ -39,18 +39,16 @@ class Recorder(AbstractContextManager["Recorder"]):
     def __init__(self, folder: Path, step: int = 0) -> None:
         """Start recording into `folder`, or continue a run that has made `step` updates.
 
-        What was recorded at `step` and later is dropped. Raises SettingError if a new run would
-        meet an earlier one.
+        What was recorded at `step` and later is dropped.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        if step == 0 and (folder / METRICS).exists():
-            raise SettingError(f"{folder} holds a run already; allowed: a new folder")
         self._file, self._rows = _csv(folder / METRICS, ["step", "tag", "value"])
         header = ["step", "quantity", "lag", *FLOW_COLUMNS]
         self._flow_file, self._flow_rows = _csv(folder / FLOW, header)
         if step > 0:
             cut_back(folder, step)
+            order_events(folder)
         self._events = SummaryWriter(str(folder), purge_step=step or None)
         assert self._events.file_writer is not None
         self._write: Callable[[Summary, int], None] = self._events.file_writer.add_summary
@@ -69,7 +67,8 @@ class Recorder(AbstractContextManager["Recorder"]):
             for key, value in settings.items()
         }
         # A trial is a folder, and bears its name: runs of equal settings stay apart.
-        start = hparams_pb(known, trial_id="/".join(self.folder.resolve().parts[-2:]))
+        name = printable("/".join(self.folder.resolve().parts[-2:]))
+        start = hparams_pb(known, trial_id=name)
         self._write(start, 0)
         self.text("settings", f"```yaml\n{text}```")
 

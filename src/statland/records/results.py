@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -14,14 +14,17 @@ from rich.progress import track
 
 from statland.data.base import EXACT
 from statland.gradients.norms import log10_norm
-from statland.records.files import METRICS, read_flow
-from statland.records.identity import read_identity
-from statland.records.summary import NAME, read_summary
-from statland.settings import SettingError, flatten
+from statland.records.checkpoint import identity_in
+from statland.records.files import METRICS, check_plain, read_flow
+from statland.records.summary import NAME, loss_name, read_summary
+from statland.settings import SettingError, flatten, printable
 
 # A run has solved its market when two validations in a row are below this share of the loss of the
 # best baseline that is not exact: one validation may be a spike, and nothing is below a tenth of 0.
 SOLVED = 0.1
+
+# A report computes with these settings.
+NUMBERS = {"seed", "data.max_days", "data.batch_size", "optimizer.lr"}
 
 
 def load(*paths: Path | str) -> pd.DataFrame:
@@ -38,8 +41,8 @@ def load(*paths: Path | str) -> pd.DataFrame:
     for folder in track(folders, "reading runs", transient=True, disable=len(folders) < 50):
         try:
             rows.append(_row(folder))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            skipped.append(f"{folder}: {type(error).__name__}: {str(error).splitlines()[0]}")
+        except Exception as error:  # whatever a damaged file makes of the reader
+            skipped.append(printable(f"{folder}: {type(error).__name__}: {str(error)[:200]}"))
     frame = pd.DataFrame(rows)
     frame.attrs["skipped"] = skipped
     return frame
@@ -78,37 +81,44 @@ def profiles_of(folder: str, diverged: bool = False) -> dict[str, list[float]]:
 
 def _row(folder: Path) -> dict[str, Any]:
     """Return one run's row. Raises some error for files that are not a run's."""
+    check_plain(folder)
     summary, file = read_summary(folder), folder / NAME
     if summary is None:
-        identity = read_identity(folder)
+        identity = identity_in(folder)
         if identity is None or file.exists():
             raise ValueError("run.json is missing, or summary.json is truncated or not a run's")
         summary = {"status": "unfinished", "choices": identity.choices, "config": identity.settings}
     config, validation = summary["config"], summary.get("validation", {})
+    longer = summary.get("longer", {}).get("after", {})
     baselines = {k: v for k, v in summary.get("baselines", {}).items() if v is not None}
     config.pop("folder", None)  # the run may have been moved
     row = {
-        "run": folder.name,
+        "run": printable(folder.name),
         "folder": str(folder),
-        "status": summary["status"],
-        "error": summary.get("error", ""),
+        "status": printable(summary["status"]),
+        "error": printable(summary.get("error", "")),
         "ended": file.stat().st_mtime if file.exists() else math.nan,
-        "published": config.pop("published", None) or {},
-        "steps_asked": config.pop("steps", None),  # steps are those that were made
+        "published": _texts(config.pop("published", None) or {}),
+        "steps_asked": _cell(config.pop("steps", None)),  # steps are those that were made
         **{n: _number(summary.get(n)) for n in ("steps", "seconds", "parameters", "span")},
-        "validation": _number(validation.get("mse")),
+        "validation": _number(validation.get(loss_name(validation))),
         "skill": _number(validation.get("skill")),
+        "accuracy": _number(validation.get("accuracy")),
+        "longer_loss": _number(longer.get(loss_name(longer))),
+        "longer_accuracy": _number(longer.get("accuracy")),
         **_of_course(folder, list(baselines.values()), summary.get("validation_again")),
-        **{f"baseline/{name}": loss for name, loss in baselines.items()},
+        **{f"baseline/{printable(name)}": float(loss) for name, loss in baselines.items()},
     }
     gradient = summary.get("gradient", {})
     for when in ("before", "after"):
         row |= _of_gradient(gradient.get(when, {}), when)
     if summary["status"] == "diverged" and gradient:
         row["verdict_after"] = "diverged"
-    # A list cannot tell groups apart.
-    own = {k: str(v) if isinstance(v, list) else v for k, v in flatten(config).items()}
-    return own | row | summary["choices"]  # folder is where the run is, not the setting
+    own = _texts(flatten(config))
+    for key in NUMBERS & own.keys():
+        _number(own[key])
+    choices = {printable(group): printable(name) for group, name in summary["choices"].items()}
+    return own | choices | row  # folder is where the run is, not the setting
 
 
 def _of_course(folder: Path, baselines: list[float], again: float | None) -> dict[str, Any]:
@@ -154,7 +164,7 @@ def _of_gradient(found: dict[str, Any], when: str) -> dict[str, Any]:
         "log10_dp_dw": together if math.isfinite(together) else None,
     }
     row: dict[str, Any] = {f"{name}_{when}": _number(number) for name, number in numbers.items()}
-    return row | {f"verdict_{when}": found.get("verdict") or "-"}
+    return row | {f"verdict_{when}": printable(found.get("verdict") or "-")}
 
 
 def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
@@ -168,6 +178,20 @@ def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
         pairs = (line.split(inside) for line in lines if inside in line)
         found.append([(int(step), float(value)) for step, value in pairs])
     return found
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {printable(key): _cell(value) for key, value in values.items()}
+
+
+def _cell(value: Any) -> Any:
+    """Return what a setting is in the table: a number that fits into one, or a text for a screen.
+
+    A list cannot tell groups apart.
+    """
+    if isinstance(value, int | float):
+        float(value)  # raises OverflowError
+    return value if isinstance(value, int | float | None) else printable(str(value))
 
 
 def _number(value: Any) -> float:

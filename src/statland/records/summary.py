@@ -20,7 +20,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     """Return what summary.json of a run folder holds; None if there is none that can be read."""
     try:
         found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and "status" in found else None
 
@@ -41,3 +41,8 @@ def finite_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def loss_name(validation: Mapping[str, Any]) -> str:
+    """Return the name of the loss among the scores of a validation."""
+    return "cross_entropy" if "cross_entropy" in validation else "mse"

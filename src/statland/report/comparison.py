@@ -82,7 +82,8 @@ def show(comparison: Comparison, console: Console) -> None:
     for verdict in comparison.verdicts:
         console.print(verdict.sentence, soft_wrap=True, highlight=False)
     if comparison.forecast is not None:
-        console.print(comparison.forecast.sentence, soft_wrap=True, highlight=False)
+        for line in filter(None, (comparison.forecast.sentence, comparison.forecast.reasons)):
+            console.print(line, soft_wrap=True, highlight=False)
         for frame in forecast_tables(comparison.forecast):
             console.print(screen_table(frame))
 
@@ -97,7 +98,7 @@ def figures(groups: Groups) -> dict[str, "Figure"]:
         return {}
     diverged = zip(runs["folder"], runs["status"] == "diverged", strict=True)
     profiles = {folder: profiles_of(folder, is_lost) for folder, is_lost in diverged}
-    drawn = {"strips": strips_figure(runs, profiles)}
+    drawn: dict[str, Figure] = {"strips": strips_figure(runs, profiles)}
     if runs.groupby("market")["contestant"].nunique().max() <= MOST_CURVES:
         drawn["profiles"] = draw.profiles_figure(runs, profiles)
     drawn["validation"] = draw.curves_figure(runs, {f: curve_of(f) for f in runs["folder"]})

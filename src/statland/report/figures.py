@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
@@ -20,11 +19,13 @@ from matplotlib.ticker import NullLocator
 from statland.drawing import (
     FONT,
     UNKNOWN,
+    Figure,
     Style,
     curve,
     finish,
     label_powers,
     legend_of,
+    own_settings,
     panels_of,
     power,
     styles,
@@ -36,6 +37,7 @@ DECADES = 12  # of a grid's gradient: one scale for all sweeps
 THEORY: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": (0, (1, 3))}
 
 
+@own_settings
 def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """Validation loss by step, one panel per market: mean over seeds, band from lowest to highest.
 
@@ -46,19 +48,21 @@ def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, f
     for axes, market in panels:
         for name, seeds in market.groupby("contestant", sort=False):
             pairs = [pair for folder in seeds["folder"] for pair in curves[folder]]
-            by_step = pd.DataFrame(pairs, columns=["step", "mse"], dtype=float)
-            by_step = by_step[np.isfinite(by_step["mse"])].groupby("step")["mse"]
-            mse, look = by_step.agg(["min", "mean", "max"]), style[str(name)]
-            axes.fill_between(mse.index, mse["min"], mse["max"], color=look.colour, alpha=0.2, lw=0)
-            curve(axes, mse.index.to_numpy(), mse["mean"].to_numpy(), look, str(name))
+            by_step = pd.DataFrame(pairs, columns=["step", "loss"], dtype=float)
+            by_step = by_step[np.isfinite(by_step["loss"])].groupby("step")["loss"]
+            loss, look = by_step.agg(["min", "mean", "max"]), style[str(name)]
+            ends = loss["min"], loss["max"]
+            axes.fill_between(loss.index, *ends, color=look.colour, alpha=0.2, lw=0)
+            curve(axes, loss.index.to_numpy(), loss["mean"].to_numpy(), look, str(name))
         if (baseline := market["best_baseline"].mean()) > 1e-12:
             drawn["best baseline"] = axes.axhline(baseline, color="black", lw=1.0, ls=":")
         low, high = axes.dataLim.y0, axes.dataLim.y1
         if low > 0 and high > 3 * low:
             axes.set_yscale("log")
-    return finish(figure, drawn, "training step", "validation mse")
+    return finish(figure, drawn, "training step", "validation loss")
 
 
+@own_settings
 def profiles_figure(
     runs: pd.DataFrame, profiles: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> Figure:
@@ -89,6 +93,7 @@ def profiles_figure(
     return finish(figure, drawn, "days back from the last day", "gradient flow  |dp/dx|")
 
 
+@own_settings
 def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     """Two settings, y by x: decades from the last day to the first, beside the final loss.
 
@@ -106,7 +111,7 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     )
     with np.errstate(divide="ignore"):
         losses = np.log10(losses)
-    figure, panels = panels_of(["log10 gradient, first over last day", "log10 of validation mse"])
+    figure, panels = panels_of(["log10 gradient, first over last day", "log10 of validation loss"])
     _mesh(panels[0], decades, "RdBu_r", -DECADES, DECADES)
     _mesh(panels[1], losses, "cividis", *_whiskers(losses))
     drawn: dict[str, Artist] = {}
@@ -124,6 +129,7 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     return finish(figure, drawn, x, y)
 
 
+@own_settings
 def forecast_figure(runs: pd.DataFrame) -> Figure:
     """The answer's share before training against the steps until a run solves, if it does.
 
@@ -160,6 +166,7 @@ def forecast_figure(runs: pd.DataFrame) -> Figure:
     return finish(figure, drawn, "the answer's share before training", "steps until solved")
 
 
+@own_settings
 def dependence_figure(runs: pd.DataFrame) -> Figure:
     """How the prediction depends on the recurrent weights, by reach: one panel per market.
 

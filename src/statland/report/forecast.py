@@ -20,7 +20,15 @@ QUANTITIES = {
 
 RESAMPLES = 2000
 
-# The columns of data/outlook.csv, and those of runs that they are.
+# log10 of |dp/dW| from which on weights are called sensitive: an update of a hundredth of a
+# weight's unit then moves a prediction by its own.
+SENSITIVE = 2
+
+HOLDS = -2  # log10 of the share from which on the answer is reached: 1% of an even one
+USED = 0.5  # importance of the answer from which on it counts as used
+NAMED = 6  # contestants
+
+# The columns of outlook.csv, and those of runs that they are.
 OUTLOOK = {
     "model": "model",
     "market": "data",
@@ -39,6 +47,7 @@ class Forecast(NamedTuple):
     sentence: str
     areas: pd.DataFrame  # by quantity: ROC area, 95% interval, best threshold, what it puts right
     counts: pd.DataFrame  # the word against solved, by contestant where it errs, and of all runs
+    reasons: str  # why runs do not solve; empty where all do
 
 
 def with_known_answer(runs: pd.DataFrame) -> pd.DataFrame:
@@ -64,7 +73,7 @@ def forecast(runs: pd.DataFrame) -> Forecast | None:
     if solved.all() or not solved.any():
         which = "all" if solved.all() else "none"
         sentence = f"no forecast to judge: {which} of the runs solve; {word}"
-        return Forecast(sentence, pd.DataFrame(), counts)
+        return Forecast(sentence, pd.DataFrame(), counts, why_unsolved(known))
     areas = pd.DataFrame(
         [
             {"quantity": name} | _judged(known[known[column].notna()], column)
@@ -77,7 +86,34 @@ def forecast(runs: pd.DataFrame) -> Forecast | None:
         f"the answer's share before training ranks a run that solves above one that does not in "
         f"{area:.0%} of pairs (95% interval {low:.0%} to {high:.0%}); {word}"
     )
-    return Forecast(sentence, areas, counts)
+    return Forecast(sentence, areas, counts, why_unsolved(known))
+
+
+def why_unsolved(runs: pd.DataFrame) -> str:
+    """Say, of the runs of a forecast that ended unsolved, which of three reasons the numbers give.
+
+    The gradient does not reach the answer; or it does, and the weights are too sensitive; or it
+    does, and the trained model makes nothing of what it sees. Empty where all solve.
+    """
+    open_ = runs[~runs["solved"] & (runs["status"] == "completed")]
+    misses = open_["share_before"] < HOLDS
+    sensitive = ~misses & (open_["log10_dp_dw_before"] > SENSITIVE)
+    used = ~misses & ~sensitive & (open_["importance_after"] >= USED)
+    reasons = {
+        "the gradient does not reach the answer": misses,
+        "it does, and the weights are too sensitive (dp/dW above 10^2)": sensitive,
+        "it does, and the answer is not used: more steps, or the model cannot compute it": (
+            ~(misses | sensitive | used)
+        ),
+        "the answer is used, and not yet right": used,
+    }
+    parts = []
+    for reason, those in reasons.items():
+        names = list(dict.fromkeys(open_["contestant"][those]))
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            parts.append(f"{reason}: {those.sum()} ({', '.join(names[:NAMED])}{more})")
+    return f"why {len(open_)} runs do not solve: {'; '.join(parts)}" if parts else ""
 
 
 def roc_area(values: np.ndarray, solved: np.ndarray) -> float:
@@ -147,7 +183,7 @@ def _counts(runs: pd.DataFrame, solved: np.ndarray) -> pd.DataFrame:
 
 
 def write_outlook(path: Path, runs: pd.DataFrame) -> int:
-    """Write data/outlook.csv, on which runs base what they say of their share; return its rows."""
+    """Write outlook.csv, on which runs base what they say of their share; return its rows."""
     known = with_known_answer(runs)
     known = known.assign(sequences=known["steps"] * known.get("data.batch_size", np.nan))
     table = known.reindex(columns=list(OUTLOOK.values())).set_axis(list(OUTLOOK), axis=1)

@@ -1,6 +1,7 @@
 """The files of a comparison: tables, figures, and one self-contained HTML page of all."""
 
 import base64
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -10,8 +11,16 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from statland.records.files import replacing
 from statland.report.comparison import Comparison
-from statland.report.tables import by_market, forecast_tables, format_summary, format_tests
+from statland.report.tables import (
+    by_market,
+    csv_text,
+    forecast_tables,
+    format_summary,
+    format_tests,
+)
+from statland.settings import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +46,8 @@ for (const th of document.querySelectorAll("th")) th.onclick = () => {
 
 # The columns that answer the question, in its order; the others are folded away.
 FIRST = (
-    *("solved", "steps", "last mse", "share", "importance", "reach", "gradient"),
-    *("skill", "status"),
+    *("solved", "steps", "last loss", "share", "importance", "reach", "gradient"),
+    *("accuracy", "longer loss", "longer accuracy", "skill", "status"),
 )
 
 # What to look for in each figure.
@@ -70,18 +79,18 @@ def write(
     """
     output.mkdir(parents=True, exist_ok=True)
     tests = tests_of(comparison)
-    comparison.summary.to_csv(output / "compare.csv", index=False)
-    tests.to_csv(output / "verdicts.csv", index=False)
-    title = f"runs of {output.resolve().name}"
+    files: dict[str, str | bytes]
+    files = {"compare.csv": csv_text(comparison.summary), "verdicts.csv": csv_text(tests)}
+    title = printable(f"runs of {output.resolve().name}")
     table = format_summary(comparison.summary)
     parts = [f"<h1>{escape(title)}</h1>"]
     parts += _paragraphs((verdict.sentence for verdict in comparison.verdicts), "verdict")
     parts += [*_tables(comparison, table), *_paragraphs(comparison.facts)]
     for name, figure in figures.items():
-        path = output / f"compare_{name}.png"
-        figure.savefig(path)
-        data = base64.b64encode(path.read_bytes()).decode()
-        image = f'<img alt="{path.name}" src="data:image/png;base64,{data}">'
+        figure.savefig(png := io.BytesIO())
+        files[f"compare_{name}.png"] = png.getvalue()
+        data = base64.b64encode(png.getvalue()).decode()
+        image = f'<img alt="{name}" src="data:image/png;base64,{data}">'
         parts.append(f"<figure>{image}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>")
     parts += _folded("All columns", [_table(table)])
     if len(tests):
@@ -92,9 +101,11 @@ def write(
     parts.append(SORT)
     head = f"<meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>"
     text = f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
-    (output / "compare.html").write_text(text, encoding="utf-8")
-    pictures = [f"compare_{name}.png" for name in figures]
-    return ["compare.csv", "verdicts.csv", "compare.html", *pictures]
+    files["compare.html"] = text
+    for name, content in files.items():
+        with replacing(output / name) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+    return list(files)
 
 
 def tests_of(comparison: Comparison) -> pd.DataFrame:
@@ -113,7 +124,8 @@ def _tables(comparison: Comparison, table: pd.DataFrame) -> list[str]:
         parts += [f"<h2>{escape(market)}</h2>"] if market else []
         parts.append(_table(rows))
     if comparison.forecast is not None:
-        parts += _paragraphs([comparison.forecast.sentence])
+        told = comparison.forecast.sentence, comparison.forecast.reasons
+        parts += _paragraphs(filter(None, told))
         tables = map(_table, forecast_tables(comparison.forecast))
         parts += _folded("The forecast in numbers", tables)
     return parts
@@ -139,7 +151,7 @@ def _runs(runs: pd.DataFrame, beside: Path) -> pd.DataFrame:
 def _link(path: Path, text: str, beside: Path) -> str:
     """A link to a path as seen from a folder."""
     seen = Path(os.path.relpath(path.resolve(), beside.resolve())).as_posix()
-    return f'<a href="{escape(quote(seen))}">{escape(text)}</a>'
+    return f'<a href="{escape(quote(os.fsencode(seen)))}">{escape(text)}</a>'
 
 
 def _table(frame: pd.DataFrame, escaped: bool = False) -> str:

@@ -32,8 +32,9 @@ def verdicts(runs: pd.DataFrame, pooled: Sequence[str] = ()) -> list[MarketVerdi
 def _verdict(market: str, runs: pd.DataFrame, pooled: Sequence[str]) -> MarketVerdict:
     losses = _losses(runs, pooled)
     # A baseline is the market's, not the model's: any run on a seed gives it.
-    baselines = runs.filter(regex="^baseline/").groupby(runs["seed"]).mean().reindex(losses.index)
-    known = baselines.dropna(axis="columns").rename(columns=lambda name: name.split("/", 1)[1])
+    baselines = runs.filter(regex="^baseline/").select_dtypes("number").groupby(runs["seed"])
+    known = baselines.mean().reindex(losses.index).dropna(axis="columns")
+    known.columns = known.columns.str.removeprefix("baseline/")
     baseline = "" if known.empty else str(known.mean().idxmin())
     at = known[baseline] if baseline else pd.Series(np.nan, losses.index)
     verdict = judge(losses.to_numpy(), at.to_numpy())
@@ -64,7 +65,7 @@ def _losses(runs: pd.DataFrame, pooled: Sequence[str]) -> pd.DataFrame:
     """Losses (S, C) by seed and contestant: nan where no run ended, inf where one diverged."""
     counted = runs[runs["counts"]]
     loss = counted["validation"].where(counted["status"] == "completed").fillna(np.inf)
-    units = [counted["seed"], *(counted[key].astype(str) for key in pooled)]
+    units = [counted["seed"], *(counted[key].map(str) for key in pooled)]
     table = loss.groupby([counted["contestant"], *units]).mean().unstack("contestant")
     if pooled:  # over the values that all contestants with enough seeds have
         seeds = counted.groupby("contestant")["seed"].nunique()

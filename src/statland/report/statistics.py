@@ -38,6 +38,7 @@ def _statistics(counted: pd.DataFrame) -> dict[str, Any]:
         "n": len(ended),
         **{f"{n}_{when}": counted[f"{n}_{when}"].median() for n in measured for when in MOMENTS},
         "gradient": _words(counted),
+        **{name: ended[name].mean() for name in ("accuracy", "longer_loss", "longer_accuracy")},
         "skill": ended["skill"].mean(),
         "skill_std": ended["skill"].std(),
         "sequences_to_all_right": _sequences(counted[counted["accuracy_known"]], "all_right"),

@@ -2,22 +2,27 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from statland.drawing import EVEN_SHARES, FONT, UNKNOWN, label_even_shares, plain, stacked_panels
+from statland.drawing import (
+    FONT,
+    Figure,
+    draw_strips,
+    label_even_shares,
+    own_settings,
+    plain,
+    stacked_panels,
+)
 from statland.gradients.share import even_shares
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Profiles = Mapping[str, Sequence[float]]  # log10 of the flow by lag, "before" training and "after"
 
 
-def strips_figure(runs: pd.DataFrame, profiles: Mapping[str, Profiles]) -> "Figure":
+@own_settings
+def strips_figure(runs: pd.DataFrame, profiles: Mapping[str, Profiles]) -> Figure:
     """Draw a strip per contestant: each day's gradient against an even share.
 
     The first day is on the left, the last on the right; strips are ordered by the share of the
@@ -33,19 +38,13 @@ def strips_figure(runs: pd.DataFrame, profiles: Mapping[str, Profiles]) -> "Figu
         names = list(order.sort_values(ascending=False, kind="stable").index)
         days = max((len(profiles[f].get("before", ())) for f in own["folder"]), default=1)
         for panel, when in zip(axes, moments, strict=True):
-            strips = np.full((len(names), days), np.nan)
-            for row, name in enumerate(names):
+            strips = {}
+            for name in names:
                 found = [profiles[f] for f in own["folder"][own["contestant"] == name]]
-                strip = _strip([profile[when] for profile in found if when in profile])
-                strips[row, days - len(strip) :] = strip[::-1]
-            edges = np.arange(days + 1) - 0.5, np.arange(len(names) + 1) - 0.5
-            mesh = panel.pcolormesh(*edges, strips, **EVEN_SHARES)
-            panel.hlines(edges[1], *edges[0][[0, -1]], color="white", lw=3)
-            panel.set_facecolor(UNKNOWN)
-            panel.invert_yaxis()
-            panel.set_yticks(range(len(names)), map(plain, names) if when == "before" else [])
-            panel.tick_params(labelsize=FONT, left=False)
-            panel.spines[:].set_visible(False)
+                strips[name] = _strip([profile[when] for profile in found if when in profile])
+            mesh = draw_strips(panel, strips, days)
+            if when == "after":
+                panel.set_yticks([])
             where = f"{plain(market, 36)}: " if len(markets) > 1 else ""
             panel.set_title(f"{where}{when} training", fontsize=FONT + 1)
             _label_days(panel, days, own["span"].mean())
@@ -59,12 +58,12 @@ def strips_figure(runs: pd.DataFrame, profiles: Mapping[str, Profiles]) -> "Figu
     return figure
 
 
-def _strip(seeds: Sequence[Sequence[float]]) -> np.ndarray:
-    """The median over seeds of log10 against an even share, by lag; an exact 0 is drawn as well."""
+def _strip(seeds: Sequence[Sequence[float]]) -> torch.Tensor:
+    """The median over seeds of log10 against an even share, by lag."""
     if not seeds:
-        return np.empty(0)
+        return torch.empty(0)
     known = torch.tensor(list(zip(*seeds, strict=False)), dtype=torch.float64).T  # lags of all
-    return even_shares(known).nanmedian(0).values.clamp(min=-1e8).numpy()
+    return even_shares(known).nanmedian(0).values
 
 
 def _label_days(axes: Any, days: int, span: float) -> None:

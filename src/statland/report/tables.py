@@ -1,6 +1,7 @@
 """Tables as text: numbers formatted, columns chosen for the screen."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,20 @@ from statland.report.forecast import Forecast
 from statland.report.groups import label
 
 # Names of columns, where they are not the settings' own.
-HEADERS = {"validation": "last mse", "steps_to_solve": "steps"}
+HEADERS = {"validation": "last loss", "steps_to_solve": "steps"}
 
 # What a screen shows beside the rows' settings, the most important first.
 ON_SCREEN = (
-    *("solved", "steps", "last mse", "share", "importance", "reach", "gradient"),
-    *("n", "skill", "sequences to solve", "sequences to all right", "span"),
-    *("parameters", "decay", "decay theory"),
+    *("solved", "steps", "last loss", "share", "importance", "accuracy", "longer accuracy"),
+    *("longer loss", "reach", "gradient", "n", "skill", "sequences to solve"),
+    *("sequences to all right", "span", "parameters", "decay", "decay theory"),
 )
 
 # What is measured before training and after it, and shown in one column.
 MEASURED = {"share": ".1f", "importance": ".2f", "reach": "g", "decay": ".3g", "log10_dp_dw": ".3g"}
+
+# How a formula begins: not a number, nor a lone hyphen.
+FORMULA = re.compile(r"(?![+-]?[\d.]+(e[+-]?\d+)?$)[=+@-].", re.IGNORECASE | re.DOTALL)
 
 # A longer table is printed market by market.
 LONGEST = 12
@@ -65,6 +69,15 @@ def forecast_tables(forecast: Forecast) -> list[pd.DataFrame]:
     """The forecast's tables as text: ROC areas, and where the word errs."""
     tables = [forecast.areas, forecast.counts]
     return [table.map(_number) for table in tables if len(table)]
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A table as CSV; a text that a spreadsheet would take for a formula has a quote before it."""
+
+    def safe(value: Any) -> Any:
+        return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+    return frame.map(safe).rename(columns=safe).to_csv(index=False)
 
 
 def for_screen(table: pd.DataFrame, settings: int, width: int) -> pd.DataFrame:

@@ -8,18 +8,20 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import FunctionType, NoneType
 from typing import Annotated, Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
-from statland.data.base import Market
+from statland.data.base import Days, Market
+from statland.models.bare import Foreign, takes_lengths
 from statland.models.base import SequenceModel
-from statland.settings import Range, SettingError, check_arguments, did_you_mean
+from statland.settings import Range, SettingError, check_arguments, check_value, did_you_mean
 from statland.training.config import Settings
 
 # Where the classes of each group are defined.
@@ -29,6 +31,9 @@ HOMES = {
     "data": "statland.data",
     "optimizer": "torch.optim",
 }
+
+
+Factor = Annotated[float, Range(above=0)]
 
 
 class Built(NamedTuple):
@@ -48,6 +53,7 @@ def build(settings: Settings, device: torch.device) -> Built:
     kind, values = _named("optimizer", settings["optimizer"], Optimizer, settings["trust"])
     # torch checks some of these only in training, or in words that name no setting.
     by_default = {bool: bool, NoneType: bool | None, tuple: list}
+    rates = values.pop("lr_of", {})
     hints: dict[str, Any] = {
         name: by_default.get(type(argument.default), Annotated[float, Range(0)])
         for name, argument in inspect.signature(kind).parameters.items()
@@ -55,13 +61,39 @@ def build(settings: Settings, device: torch.device) -> Built:
     given = {"params", "capturable", "differentiable"}
     values = check_arguments("optimizer", kind, values, given, hints)
     with _refusals("optimizer"):
-        return Built(market, model, without_dynamo(kind)(model.parameters(), **values))
+        groups = parameter_groups(model, rates, values.get("lr"))
+        optimizer = without_dynamo(kind)(groups, **values)
+    return Built(market, model, optimizer)
+
+
+def parameter_groups(
+    model: SequenceModel, rates: Any, lr: float | None
+) -> Iterable[nn.Parameter] | list[dict[str, Any]]:
+    """Return a model's parameters, the recurrent ones with rates["recurrent"] times the rate `lr`.
+
+    Raises SettingError for another name, and where a model has none.
+    """
+    if not isinstance(rates, Mapping) or rates.keys() - {"recurrent"}:
+        raise SettingError(f"optimizer.lr_of is {rates}; allowed: {{recurrent: A FACTOR of lr}}")
+    factor = check_value("optimizer.lr_of.recurrent", rates.get("recurrent", 1), Factor)
+    if factor == 1 or lr is None:
+        return model.parameters()
+    if not (recurrent := model.recurrent_parameters()):
+        raise SettingError(
+            f"optimizer.lr_of.recurrent is {factor:g}; allowed: 1, as {type(model).__name__} "
+            f"has no parameters of a feedback"
+        )
+    own = set(map(id, recurrent))
+    others = [parameter for parameter in model.parameters() if id(parameter) not in own]
+    return [{"params": others}, {"params": recurrent, "lr": lr * factor}]
 
 
 def build_model(settings: Settings, device: torch.device) -> tuple[Market, SequenceModel]:
     """Build the market that the settings name, and the model, its sizes the market's."""
     trust, values = settings["trust"], dict(settings["model"])
-    market: Market = _made("data", settings["data"], Market, trust, seed=settings["seed"])
+    data = dict(settings["data"])
+    check_value("data.longer_days", data.pop("longer_days", None), Days | None)
+    market: Market = _made("data", data, Market, trust, seed=settings["seed"])
     given: dict[str, Any] = {"input_size": market.input_size, "output_size": market.output_size}
     if "init" in values:
         init = values.pop("init")
@@ -69,9 +101,35 @@ def build_model(settings: Settings, device: torch.device) -> tuple[Market, Seque
             raise SettingError(f"model.init is {init!r}; allowed: a choice of model/init=")
         function, own = _named("model.init", init, FunctionType, trust)
         given["init"] = partial(function, **check_arguments("model.init", function, own, ["model"]))
-    model: SequenceModel = _made("model", values, SequenceModel, trust, **given)
+    model: nn.Module = _made("model", values, nn.Module, trust, **given)
+    if not isinstance(model, SequenceModel):
+        ages = torch.cat([batch.lengths for batch in market.validation()])
+        if not takes_lengths(model) and int(ages.min()) < int(ages.max()):
+            raise SettingError(
+                f"model._target_ is {values['_target_']}, whose forward takes no lengths; allowed: "
+                "forward(x, lengths), or a market of one age (data.min_days equal to data.max_days)"
+            )
+        model = Foreign(model)
+    if market.labels == "every" and type(model).every_day is SequenceModel.every_day:
+        name = type(model).__name__
+        raise SettingError(f"data.labels is every; allowed: last, as {name} has no every_day")
     with _refusals(f"dtype={settings['dtype']} on device={device}"):  # mps has no float64
         return market, model.to(device, getattr(torch, settings["dtype"]))
+
+
+def longer_market(settings: Settings) -> Market | None:
+    """Build the market at ages from data.max_days to data.longer_days; None where that is null.
+
+    Ages that follow from data.max_days, min_days being null, then follow from longer_days.
+    """
+    data = dict(settings["data"])
+    longer = data.pop("longer_days", None)
+    if longer is None:
+        return None
+    oldest = check_value("data.longer_days", longer, Annotated[int, Range(data["max_days"])])
+    youngest = None if data["min_days"] is None else data["max_days"]
+    data |= {"min_days": youngest, "max_days": oldest}
+    return _made("data", data, Market, settings["trust"], seed=settings["seed"])
 
 
 def _made(key: str, values: Mapping[str, Any], kind: type, trust: list[str], **given: Any) -> Any:
@@ -139,7 +197,8 @@ def _named(
             f"{did_you_mean(name, vars(module))}"
         )
     if not (issubclass(found, kind) if inspect.isclass(found) else isinstance(found, kind)):
-        raise SettingError(f"{key}._target_ is {target}, which is no {kind.__name__}")
+        base = "" if kind is FunctionType else f"subclass of {kind.__module__}."
+        raise SettingError(f"{key}._target_ is {target}, which is no {base}{kind.__name__}")
     return found, settings
 
 

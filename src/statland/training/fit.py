@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from statland.batch import Batch
-from statland.models.base import SequenceModel
+from statland.batch import Batch, loss
+from statland.models.base import SequenceModel, predict_answers
 
 # So many steps running without a finite loss, and the run has diverged.
 PATIENCE = 20
@@ -20,7 +20,7 @@ class Step:
 
     index: int  # updates made before this one
     batch: Batch
-    loss: float  # mean squared error
+    loss: float  # of the batch, a mean over its answers
     gradient_norm: float  # of all parameters' gradients together, before clipping
     clipped: bool  # the gradient will be scaled down to clip_norm
     skipped: bool  # the gradient is not finite and will not be applied
@@ -49,21 +49,21 @@ def fit(
         batch = train_batch(index)
         for parameter in parameters:
             parameter.grad = None
-        squared_error = nn.functional.mse_loss(model(batch.x, batch.lengths), batch.y)
-        squared_error.backward()
+        error = loss(predict_answers(model, batch), batch.answers)
+        error.backward()
 
-        loss, norm = squared_error.item(), gradient_norm(parameters)
+        norm = gradient_norm(parameters)
         clipped = clip_norm is not None and clip_norm < norm < math.inf
         skipped = not math.isfinite(norm)
         # Raw gradients: clipping would hide the explosion that we look for.
-        yield Step(index, batch, loss, norm, clipped, skipped)
+        yield Step(index, batch, error.item(), norm, clipped, skipped)
 
         if clip_norm is not None and clipped:
             for gradient in (p.grad for p in parameters if p.grad is not None):
                 gradient.mul_(clip_norm / norm)
         if not skipped:
             optimizer.step()
-        lost = 0 if math.isfinite(loss) else lost + 1
+        lost = 0 if error.isfinite() else lost + 1
         if lost == PATIENCE:
             raise Diverged(f"the loss was not finite for {PATIENCE} steps running")
 

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 # Made by compare.py --outlook; data/README.md says of which runs.
-RUNS = Path(__file__).parents[3] / "data/outlook.csv"
+RUNS = Path(__file__).with_name("outlook.csv")
 
 # Shares are about the same within half a decade, small ones within a quarter of their decades.
 NEAR, OF_DECADES = 0.5, 0.25

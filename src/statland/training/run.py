@@ -12,22 +12,27 @@ import yaml
 from rich.console import Console
 
 from statland.batch import Batch
+from statland.data.base import Market
+from statland.gradients.probe import probe_batch
 from statland.records import checkpoint
 from statland.records.checkpoint import State
+from statland.records.files import METRICS
 from statland.records.identity import Identity, write_identity
 from statland.records.lock import held
 from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
+from statland.records.summary import NAME as SUMMARY
 from statland.records.summary import finite_json, write_summary
+from statland.settings import SettingError, printable
 from statland.training import screen
-from statland.training.build import Built, build
+from statland.training.build import Built, build, longer_market
 from statland.training.config import KEPT, Settings, hyperparameters, without_machine
 from statland.training.device import device_of, prepare_process, seed_step
 from statland.training.evaluation import baselines, evaluate, skill
 from statland.training.fit import Diverged, Step, fit
 from statland.training.step_log import StepLog
 from statland.training.stopping import Interrupted, signals_to
-from statland.training.watch import GradientWatch
+from statland.training.watch import GradientWatch, span_of
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,7 @@ class Prepared(NamedTuple):
     identity: Identity
     built: Built
     varied: tuple[str, ...] = ()  # settings that the command line gives
+    longer: Market | None = None  # at ages beyond those trained on
 
 
 def prepare(settings: Settings, choices: Mapping[str, str], varied: Iterable[str] = ()) -> Prepared:
@@ -52,7 +58,7 @@ def prepare(settings: Settings, choices: Mapping[str, str], varied: Iterable[str
     built = build(settings, device_of(settings["device"]))
     plain = finite_json(without_machine(settings))
     identity = Identity(plain, dict(built.market.fingerprint), dict(choices))
-    return Prepared(settings, identity, built, tuple(varied))
+    return Prepared(settings, identity, built, tuple(varied), longer_market(settings))
 
 
 def execute(
@@ -71,16 +77,18 @@ def execute(
         state = checkpoint.resume_point(folder, identity) if resume else None
         if state is not None:
             checkpoint.load_into(folder, state, model, optimizer)
+        elif (folder / METRICS).exists():
+            raise SettingError(f"{folder} holds a run already; allowed: a new folder")
         signals: list[int] = []  # that ask to stop, from before anything is written
-        with (
-            signals_to(lambda number, _: signals.append(number)),
-            Recorder(folder, state["updates"] if state else 0) as recorder,
-        ):
+        with signals_to(lambda number, _: signals.append(number)):
+            # In this order: a kill leaves a run that resume= takes, and that has not ended.
+            (folder / SUMMARY).unlink(missing_ok=True)
             write_identity(folder, identity)
-            in_progress = Run(prepared, recorder, console or Console(markup=False), signals)
-            if state is not None:
-                in_progress.restore(state)
-            return in_progress.record(started)
+            with Recorder(folder, state["updates"] if state else 0) as recorder:
+                in_progress = Run(prepared, recorder, console or Console(markup=False), signals)
+                if state is not None:
+                    in_progress.restore(state)
+                return in_progress.record(started)
 
 
 class Run:
@@ -90,7 +98,7 @@ class Run:
         self, prepared: Prepared, recorder: Recorder, console: Console, asked: Sequence[int] = ()
     ) -> None:
         """Prepare a run that saves and stops as soon as there is a signal in `asked`."""
-        self.settings, self.identity, built, self.varied = prepared
+        self.settings, self.identity, built, self.varied, longer = prepared
         self.market, self.model, self.optimizer = built
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.recorder, self.console, self.asked = recorder, console, asked
@@ -99,12 +107,18 @@ class Run:
         self.device, self.dtype = parameter.device, parameter.dtype
         self.baselines = baselines(self.market)
         self.held_out = [b.to(self.device, self.dtype) for b in self.market.validation()]
+        self.held_out_longer = [
+            b.to(self.device, self.dtype) for b in (longer.validation() if longer else [])
+        ]
+        self.longer: dict[str, dict[str, float]] = {}  # scores on longer histories, by moment
         self.validation: dict[str, float | None] = {}
-        self.validation_again: float | None = None  # mse on other companies, at the end
+        self.validation_again: float | None = None  # loss on other companies, at the end
         self.steps = StepLog(recorder, self.model, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
-        every, seen = self.settings["probe_every"], (self.market, self.held_out)
-        self.watch = GradientWatch(name, self.model, *seen, recorder, console, every)
+        batch, every = probe_batch(self.held_out), self.settings["probe_every"]
+        seen = batch, self.market.answer(batch)
+        span = span_of(self.market.answer, self.held_out)
+        self.watch = GradientWatch(name, self.model, *seen, span, recorder, console, every)
         self.start = self.lost = 0  # where fit begins; steps in a row without a finite loss
 
     def record(self, started: float) -> dict[str, Any]:
@@ -114,7 +128,7 @@ class Run:
             shown = hyperparameters(self.settings, self.choices, self.varied)
             self.recorder.hyperparameters(shown | {"parameters": self.parameters}, text)
         for note in self.market.notes:
-            self.console.print(note, highlight=False, soft_wrap=True)
+            self.console.print(printable(note), highlight=False, soft_wrap=True)
             log.info(note)
         status = "failed"
         try:
@@ -130,7 +144,7 @@ class Run:
         finally:
             summary = self._summary(status, time.perf_counter() - started)
             write_summary(self.recorder.folder, summary)
-        examples = screen.examples(self.market, self.held_out[0], self.predictions[0])
+        examples = screen.examples(self.market, self.model, self.held_out[0].of_last_day())
         screen.print_result(self.console, summary, examples)
         screen.print_where(self.console, self.recorder.folder)
         if self.asked:  # when all steps were made
@@ -158,6 +172,7 @@ class Run:
         self._validate(self.steps.updates)
         if status == "completed":
             self._validate_again()
+            self._validate_longer("after")
         self.watch.finish(self.steps.updates, diverged=status == "diverged")
         return status
 
@@ -169,7 +184,7 @@ class Run:
         self.lost = 0 if math.isfinite(step.loss) else self.lost + 1
         speed = self.steps.add(step, is_last=step.index == self.settings["steps"] - 1)
         if speed is not None:
-            bar.show(step, self.validation["mse"], speed)
+            bar.show(step, self.validation[self.market.loss], speed)
 
     def _save_if_due(self, updates: int) -> None:
         """Write a checkpoint if one is due, or if a signal asks to stop; then stop."""
@@ -186,8 +201,10 @@ class Run:
         self.recorder.flush()
         facts = {
             "steps": self.steps.state(),
+            "identity": self.identity._asdict(),  # for when run.json is damaged
             "lost": self.lost,
             "validation": self.validation,
+            "longer": self.longer,
             "gradient": self.watch.gradient,
             "machine": {key: value for key, value in self.settings.items() if key in KEPT},
         }
@@ -201,6 +218,7 @@ class Run:
         self.start, facts = state["updates"], state["facts"]
         self.steps.restore(facts["steps"])
         self.lost, self.validation = facts["lost"], facts["validation"]
+        self.longer = facts.get("longer", {})
         self.watch.restore(facts["gradient"], self.start)
 
     def _train_batch(self, step: int) -> Batch:
@@ -209,17 +227,27 @@ class Run:
 
     def _validate(self, updates: int) -> None:
         """Score the model on validation after so many updates."""
-        scores, self.predictions = evaluate(self.model, self.market, self.held_out)
-        self.validation = {**scores, "skill": skill(scores["mse"], self.baselines)}
-        others = {f"score/{n}": value for n, value in self.validation.items() if n != "mse"}
-        self.recorder.scalars(updates, {"loss/validation": scores["mse"], **others})
+        scores, name = evaluate(self.model, self.market, self.held_out), self.market.loss
+        self.validation = {**scores, "skill": skill(scores[name], self.baselines)}
+        others = {f"score/{n}": value for n, value in self.validation.items() if n != name}
+        self.recorder.scalars(updates, {"loss/validation": scores[name], **others})
         log.info("after %d updates: %s", updates, self.validation)
+        if updates == 0:
+            self._validate_longer("before")
+
+    def _validate_longer(self, when: str) -> None:
+        """Score the model on longer histories, before or after training."""
+        if self.held_out_longer:
+            self.longer[when] = evaluate(self.model, self.market, self.held_out_longer)
+            tags = {f"score/longer_{name}": value for name, value in self.longer[when].items()}
+            self.recorder.scalars(self.steps.updates, tags)
 
     def _validate_again(self) -> None:
         """Score the trained model on other companies: one validation alone may be luck."""
         if others := self.market.validation_again():
             batches = [batch.to(self.device, self.dtype) for batch in others]
-            self.validation_again = evaluate(self.model, self.market, batches)[0]["mse"]
+            scores = evaluate(self.model, self.market, batches)
+            self.validation_again = scores[self.market.loss]
 
     def _summary(self, status: str, seconds: float) -> dict[str, Any]:
         steps = self.steps
@@ -230,6 +258,7 @@ class Run:
             "choices": self.choices,
             "validation": self.validation,
             "validation_again": self.validation_again,
+            "longer": self.longer,
             "baselines": self.baselines,
             "gradient": self.watch.gradient,
             "span": self.watch.span,

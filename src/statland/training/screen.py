@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
 from statland.batch import Batch
 from statland.data.base import EXACT, Market
+from statland.models.base import SequenceModel, evaluating
+from statland.records.summary import loss_name
+from statland.settings import printable
 from statland.training.fit import Step
 
 # The charts that tell the story, pinned first in the link to TensorBoard.
@@ -95,28 +98,36 @@ def tensorboard_link() -> str:
 
 
 def quoted_path(path: Path) -> str:
-    """Return a path relative to the current folder if it is below that, quoted for a shell."""
+    """Return a path relative to the current folder if it is below that, quoted for a shell.
+
+    A name that could act on the terminal has spaces in its place.
+    """
     path = path.resolve()
     short = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return shlex.quote(str(short))
+    return shlex.quote(printable(str(short)))
 
 
 def closing_table(summary: Mapping[str, Any]) -> Table:
     """Return the validation loss beside every baseline's, and the scores."""
     table = Table(title="Validation", title_justify="left", show_edge=False)
     table.add_column("forecast")
-    table.add_column("mse", justify="right")
-    names = summary["choices"]
-    losses = {f"{names['model']} (this run)": summary["validation"]["mse"], **summary["baselines"]}
-    for name, loss in sorted(losses.items(), key=lambda item: (math.isnan(item[1]), item[1])):
-        text = "0 (exact)" if loss < EXACT else short(loss)
+    names, loss = summary["choices"], loss_name(summary["validation"])
+    table.add_column(loss.replace("_", " "), justify="right")
+    losses = {f"{names['model']} (this run)": summary["validation"][loss], **summary["baselines"]}
+    for name, value in sorted(losses.items(), key=lambda item: (math.isnan(item[1]), item[1])):
+        text = "0 (exact)" if value < EXACT else short(value)
         table.add_row(name, text, style="bold" if "(this run)" in name else None)
     table.add_section()
-    for name, value in summary["validation"].items():
+    longer = summary["longer"].get("after", {})
+    scores = {
+        **summary["validation"],
+        **{f"longer {name}": value for name, value in longer.items()},
+    }
+    for name, value in scores.items():
         if name == "skill" and value is None:
             table.add_row("skill", "- (none can beat 0)")
-        elif name != "mse":
-            table.add_row(name, short(value))
+        elif name != loss:
+            table.add_row(name.replace("_", " "), short(value))
     return table
 
 
@@ -124,29 +135,42 @@ def result_line(summary: Mapping[str, Any]) -> str:
     """Return one line on a run of a sweep."""
     if summary["status"] == "failed":
         return f"failed: {summary['error']}"
-    mse, skill = summary["validation"]["mse"], summary["validation"]["skill"]
-    line = f"{summary['status']}, validation {short(mse)}, skill {short(skill)}"
+    validation = summary["validation"]
+    loss, skill = validation[loss_name(validation)], validation["skill"]
+    line = f"{summary['status']}, validation {short(loss)}, skill {short(skill)}"
     words = [str(moment["verdict"]) for moment in summary["gradient"].values()]
     words += ["diverged"] if summary["status"] == "diverged" else []
     return f"{line}, the gradient {' -> '.join(words)}" if words else line
 
 
-def examples(market: Market, batch: Batch, predictions: Tensor) -> Table:
-    """Return a table of four validation companies: their days, tomorrow, the prediction.
+@torch.no_grad()
+def examples(market: Market, model: SequenceModel, batch: Batch) -> Table:
+    """Return a table of four companies: their days, tomorrow, the prediction.
 
-    Of a day it has the first three inputs.
+    Of a day it has the first three inputs or, where they are one-hot, which of them is 1.
     """
     table = Table(title="Examples", title_justify="left", show_edge=False)
     for name in ("days", "tomorrow", "predicted"):
         table.add_column(name, justify="right")
-    companies = zip(*(part[:4].tolist() for part in (*batch, predictions)), strict=True)
+    with evaluating(model):
+        predictions = model(batch.x, batch.lengths)
+    if batch.has_classes:
+        predictions = predictions.argmax(1)
+    parts = batch.x, batch.lengths, *(t.reshape(len(t), -1) for t in (batch.y, predictions))
+    companies = zip(*(part[:4].tolist() for part in parts), strict=True)
     for x, age, y, predicted in sorted(companies, key=lambda c: c[0][max(c[1] - 2, 0) : c[1]]):
-        more = "/..." if market.input_size > 3 else ""
-        days = ["/".join(map(market.in_words, day[:3])) + more for day in x[:age]]
+        days = [day_in_words(market, day) for day in x[:age]]
         shown = days if len(days) <= 5 else [days[0], "...", *days[-4:]]
         tomorrow = " ".join(map(market.in_words, y))
         table.add_row(", ".join(shown), tomorrow, " ".join(f"{p:.3g}" for p in predicted))
     return table
+
+
+def day_in_words(market: Market, day: list[float]) -> str:
+    """Return the inputs of a day as `examples` shows them."""
+    if len(day) > 2 and max(day) == 1 == sum(map(abs, day)):
+        return str(day.index(1))
+    return "/".join(map(market.in_words, day[:3])) + ("/..." if len(day) > 3 else "")
 
 
 def short(value: float | None) -> str:

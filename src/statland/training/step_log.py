@@ -8,13 +8,15 @@ whose gradient is not finite.
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from statland.gradients.norms import log10, parameter_norms, update_ratios
-from statland.records.recorder import Recorder
 from statland.training.fit import Step
+
+if TYPE_CHECKING:  # importing TensorBoard takes a second
+    from statland.records.recorder import Recorder
 
 FIRST = 20  # steps
 MOVED = 0.5  # decades
@@ -25,13 +27,15 @@ STATE = ("updates", "clipped", "skipped", "level", "full_updates", "full_clipped
 class StepLog:
     """Records the steps of a run."""
 
-    def __init__(self, recorder: Recorder, model: nn.Module, log_every: int) -> None:
+    def __init__(self, recorder: "Recorder", model: nn.Module, log_every: int) -> None:
         self.recorder, self.log_every = recorder, log_every
         self.parameters = dict(model.named_parameters())
-        self.updates = self.clipped = self.skipped = 0  # steps; skipped ones are not finite
+        self.updates = self.skipped = 0  # steps; skipped ones are not finite
+        self.clipped: float = 0  # steps; nan if that is not known
         self.level = math.nan  # log10 of the norm when it was last recorded
         # Updates and clipped steps by the last full row, and when that was.
-        self.full_updates, self.full_clipped, self.seconds = 0, 0, time.perf_counter()
+        self.full_clipped: float = 0
+        self.full_updates, self.seconds = 0, time.perf_counter()
         # Copies of the parameters, while a step recorded in full waits for its update.
         self.before: dict[str, Tensor] | None = None
 

@@ -3,20 +3,21 @@
 import gc
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from torch import Tensor, nn
 
 from statland.batch import Batch
-from statland.data.base import Market
-from statland.gradients.probe import WEIGHTS, Measured, measure, measure_in_full, probe_batch
+from statland.gradients.probe import WEIGHTS, Measured, measure, measure_in_full
 from statland.gradients.share import Profile
 from statland.gradients.words import verdict
-from statland.models.base import SequenceModel
 from statland.records.files import read_flow
-from statland.records.recorder import Recorder
 from statland.training.outlook import outlook
+
+if TYPE_CHECKING:  # importing TensorBoard takes a second
+    from statland.records.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +38,22 @@ class GradientWatch:
     def __init__(
         self,
         name: str,
-        model: SequenceModel,
-        market: Market,
-        held_out: list[Batch],
-        recorder: Recorder,
+        model: nn.Module,
+        batch: Batch,
+        answer: Tensor | None,
+        span: int | None,
+        recorder: "Recorder",
         console: Console,
         every: int | None,
+        **options: Any,
     ) -> None:
-        """Watch a model on validation batches, probing every so many updates; None: never."""
-        self.name, self.model = name, model
+        """Watch a model on a batch, probing every so many updates; None: never.
+
+        `answer` and `options` are those of `measure`; `span` is how many days back the answer is.
+        """
+        self.name, self.model, self.batch, self.options = name, model, batch, options
+        self.answer, self.span = answer, span
         self.recorder, self.console, self.every = recorder, console, every
-        self.batch = probe_batch(held_out)
-        self.answer = market.answer(self.batch)
-        self.span = span_of(market, held_out)
         self.gradient: dict[str, Any] = {}  # of summary.json, before and after
         self.last: tuple[int, Measured] | None = None  # the last probe, and the updates made then
         self.drawn, self.pictured = time.perf_counter(), -1  # when, and the last probe that was
@@ -63,10 +67,11 @@ class GradientWatch:
 
     def probe_if_due(self, updates: int, console: Console) -> None:
         """Probe if so many updates ask for it; print on `console` how training begins."""
-        if is_due(updates, self.every):
+        is_first = self.every is not None and "before" not in self.gradient
+        if is_first or is_due(updates, self.every):
             self.probe(updates)
-            if updates == 0:
-                self._report("before", console)
+        if is_first:
+            self._report("before", console)
 
     def finish(self, updates: int, diverged: bool = False) -> None:
         """Measure the trained model, and draw. Of a run that diverged nothing more is measured."""
@@ -84,7 +89,7 @@ class GradientWatch:
 
     def probe(self, updates: int) -> None:
         """Record how far the gradient reaches after so many updates."""
-        measured = measure(self.model, self.batch, self.answer)
+        measured = measure(self.model, self.batch, self.answer, **self.options)
         self.recorder.scalars(updates, measured.scalars)
         self.recorder.flow(updates, measured.profiles)
         self.last = updates, measured
@@ -98,7 +103,7 @@ class GradientWatch:
         """Record and print, before or after training, how far the gradient reaches."""
         assert self.last is not None
         step, measured = self.last
-        full = measure_in_full(self.model, self.batch, self.answer, measured)
+        full = measure_in_full(self.model, self.batch, self.answer, measured, **self.options)
         self.recorder.scalars(step, full.scalars)
         if WEIGHTS in full.profiles:
             self.recorder.flow(step, {WEIGHTS: full.profiles[WEIGHTS]})
@@ -178,12 +183,12 @@ def thinned(probes: list[Probe], count: int) -> list[Probe]:
     return [probes[place] for place in sorted(places)]
 
 
-def span_of(market: Market, batches: list[Batch]) -> int | None:
+def span_of(answer: Callable[[Batch], Tensor | None], batches: Iterable[Batch]) -> int | None:
     """Return how many days back the farthest day of an answer lies; None if it is not known."""
     farthest = []
     for batch in batches:
-        if (answer := market.answer(batch)) is None:
+        if (marked := answer(batch)) is None:
             return None
         lags = batch.lengths[:, None] - 1 - batch.days
-        farthest.append(int(lags.where(answer, 0).max()))
+        farthest.append(int(lags.where(marked, 0).max()))
     return max(farthest)
