@@ -114,6 +114,8 @@ def _row(folder: Path) -> dict[str, Any]:
     for key in NUMBERS & own.keys():
         _number(own[key])
     choices = {printable(group): printable(name) for group, name in summary["choices"].items()}
+    if not {"model", "data"} <= choices.keys():
+        raise ValueError(f"its choices are {choices}; allowed: at least model and data")
     return own | choices | row  # folder is where the run is, not the setting
 
 
