@@ -4,15 +4,15 @@ Hydra finds this module by its folder. It is the only one that may import `hydra
 """
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, run_job
-from omegaconf import DictConfig, open_dict
+from omegaconf import open_dict
 
 from statland.settings import SettingError
 
@@ -25,43 +25,37 @@ class StatlandSweeper(BasicSweeper):
         from statland.command.compose import plain  # not above: --help should not wait for torch
         from statland.command.sweep import Job, Sweep
 
-        assert self.config is not None
-        assert self.hydra_context is not None
-        assert self.launcher is not None
+        base, context, launcher = self.config, self.hydra_context, self.launcher
+        assert base is not None
+        assert context is not None
+        assert launcher is not None
         if any(key.lstrip("+") == "trust" for key in self.params):
             raise SettingError("trust is set by a preset; allowed: on the command line")
-        loader, master = self.hydra_context.config_loader, self.config
+        loader = context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        _ = self.config.hydra.sweep.dir  # ${now:} is resolved here, once, and kept for all jobs
+        _ = base.hydra.sweep.dir  # ${now:} is resolved here, once, and kept for all jobs
         jobs = self.split_arguments(overrides, None)[0]
 
-        def composed(numbered: tuple[int, list[str]]) -> Job:
-            config = loader.load_sweep_config(master, numbered[1])
+        def composed(number: int, texts: list[str]) -> Job:
+            config = loader.load_sweep_config(base, texts)
             with open_dict(config):
-                config.hydra.job.id = config.hydra.job.num = numbered[0]
+                config.hydra.job.id = config.hydra.job.num = number
             HydraConfig.instance().set_config(config)  # for interpolations of the form ${hydra:...}
-            return Job(numbered[1], config, plain(config), Path(config.hydra.sweep.dir))
+            return Job(texts, config, plain(config), Path(config.hydra.sweep.dir))
 
-        sweep, first = Sweep(map(composed, enumerate(jobs)), len(jobs)), 0
-        is_basic = isinstance(self.launcher, BasicLauncher)
-        for batch in sweep.batches(1 if is_basic else self.max_batch_size):
-            if is_basic:  # it would compose the job once more, which takes a fifth of a second
-                results: Sequence[JobReturn] = [self._run(job.config) for job in batch]
-            else:
-                results = self.launcher.launch([job.overrides for job in batch], first)
-            for result in results:
+        def launched(batch: list[Job], first: int) -> Sequence[JobReturn]:
+            if not isinstance(launcher, BasicLauncher):
+                return launcher.launch([job.overrides for job in batch], first)
+            # It would compose each job once more, which takes a fifth of a second.
+            assert launcher.task_function is not None
+            keys = "hydra.sweep.dir", "hydra.sweep.subdir"
+            return [run_job(launcher.task_function, job.config, *keys, context) for job in batch]
+
+        sweep, first = Sweep(map(composed, count(), jobs), len(jobs)), 0
+        size = 1 if isinstance(launcher, BasicLauncher) else self.max_batch_size
+        for batch in sweep.batches(size):
+            for result in launched(batch, first):
                 _ = result.return_value  # raises what the job has raised
             first += len(batch)
         sweep.finish()
-
-    def _run(self, config: DictConfig) -> JobReturn:
-        """Run a job in this process, as the basic launcher does."""
-        launcher: Any = self.launcher
-        return run_job(
-            hydra_context=launcher.hydra_context,
-            task_function=launcher.task_function,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )

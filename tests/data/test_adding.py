@@ -66,6 +66,28 @@ def test_values_and_places_of_sum_are_uniform() -> None:
     assert (table - expected).abs().max() < 5 * expected**0.5
 
 
+def test_anywhere_marks_any_two_days_each_pair_as_often() -> None:
+    nine_days = "data.min_days=9", "data.max_days=9"
+    x, ages, y = companies(adding("data.convention=anywhere", *nine_days), 300)
+    values, marks = x.double().unbind(2)
+    pairs = torch.zeros(10, 10).double()
+    pairs.index_put_(tuple(marked(marks).T), torch.tensor(1.0).double(), accumulate=True)
+    expected, off = len(ages) / 36, torch.triu_indices(9, 9, 1) + 1
+    assert ((pairs[*off] - expected).abs() < 5 * expected**0.5).all()
+    torch.testing.assert_close(y[:, 0].double(), (values * marks).sum(1), rtol=0, atol=1e-6)
+
+
+def test_a_fixed_set_of_sequences_comes_round_again_and_again() -> None:
+    """70 of them in batches of 32, 32 and 6, all different; the first 32 are those of no set."""
+    market, endless = adding("data.sequences=70"), adding()
+    rounds = [market.train_batch(step) for step in range(6)]
+    assert [len(batch.x) for batch in rounds] == [32, 32, 6] * 2
+    for first, again in zip(rounds[:3], rounds[3:], strict=True):
+        assert all(map(torch.equal, first, again))
+    assert torch.cat([batch.y for batch in rounds[:3]]).unique().numel() == 70
+    assert torch.equal(rounds[0].x, endless.train_batch(0).x)
+
+
 def test_the_best_constant_of_sum_has_an_error_of_a_sixth_and_not_of_0_1767() -> None:
     y = companies(adding("data.batch_size=1000"), 60).y.double()
     squares = (y - 1).square()
@@ -147,7 +169,10 @@ def test_a_sequence_is_right_below_0_04() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ("data.convention=product", "data.convention is 'product'; allowed: sum, hochreiter"),
+        (
+            "data.convention=product",
+            "data.convention is 'product'; allowed: sum, anywhere, hochreiter",
+        ),
         (
             "data.min_days=3 data.convention=hochreiter",
             "data.min_days is 3; allowed: at least 4 where data.convention is hochreiter",
