@@ -111,7 +111,7 @@ class TCN(SequenceModel):
         z = z.masked_fill(untraded, 0)
         mask = torch.zeros_like(z[:, :1]).masked_fill(untraded, -math.inf)
         for block in self.blocks:
-            z, mask = block.thinned(z, mask), halved(mask)  # type: ignore[operator]
+            z, mask = block.thinned(z, mask), halved(mask)
         return self.output(z[..., -1])
 
 
