@@ -6,6 +6,7 @@ Values span hundreds of decades, so axes hold log10. No pyplot: there is no glob
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from textwrap import fill
 from typing import Any, NamedTuple
@@ -57,14 +58,14 @@ FONT = 8.5  # legible at half the size, as in TensorBoard's thumbnails
 RAISED = str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-# Decorates what draws: neither a matplotlibrc nor a notebook's settings change a figure.
-own_settings = style.context("default")
+# Around what draws: no matplotlibrc changes a figure.
+own_settings = partial(style.context, "default")
 
 
 class Figure(matplotlib.figure.Figure):
     """A figure that is saved with matplotlib's default settings."""
 
-    savefig = own_settings(matplotlib.figure.Figure.savefig)
+    savefig = own_settings()(matplotlib.figure.Figure.savefig)
 
 
 class Style(NamedTuple):

@@ -219,6 +219,7 @@ APART = {
     "trust",
     "published",
     "data.longer_days",
+    "data.sequences",
     "data.path",
     "data.packaged",
     "data.date_format",

@@ -91,9 +91,9 @@ class Adding(SyntheticMarket):
         if self.convention == "sum":
             return rng.integers(0, ages // 2), rng.integers(ages // 2, ages)
         half = self.min_days // 2
-        is_1997 = self.convention == "hochreiter"
-        first = rng.integers(0, min(FIRST_DAYS, half) if is_1997 else ages, len(ages))
-        second = rng.integers(0, half - 1 if is_1997 else ages - 1, len(ages))
+        anywhere = self.convention == "anywhere"
+        first = rng.integers(0, ages if anywhere else min(FIRST_DAYS, half), len(ages))
+        second = rng.integers(0, (ages if anywhere else half) - 1, len(ages))
         return first, second + (second >= first)  # past the day that is marked already
 
     def score(self, prediction: Tensor, y: Tensor) -> dict[str, Tensor]:

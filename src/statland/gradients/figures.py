@@ -40,7 +40,7 @@ CELLS: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "
 ZERO, LOST = "#b4c7dc", "#7f8fa6"
 
 
-@own_settings
+@own_settings()
 def profile_figure(
     title: str,
     flow: Flow | Mapping[str, Profile],
@@ -85,7 +85,7 @@ def profile_figure(
     return figure
 
 
-@own_settings
+@own_settings()
 def heatmap_figure(
     title: str, course: Mapping[int, Tensor], span: int | None, subtitle: str = ""
 ) -> Figure:

@@ -56,9 +56,9 @@ def load(folder: Path) -> State | None:
 
 
 def identity_in(folder: Path) -> Identity | None:
-    """Return what run.json of a folder holds, or the checkpoint where run.json is damaged.
+    """Return what run.json holds, or the checkpoint where it is damaged; None if there is none.
 
-    None if there is no run.json. Raises SettingError if neither can be read, or there are links.
+    Raises SettingError if neither can be read, or the folder holds links.
     """
     check_plain(folder)
     try:

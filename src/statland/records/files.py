@@ -21,10 +21,9 @@ FLOW_COLUMNS = ("log10_median", "log10_p10", "log10_p90", "companies", "exact_ze
 
 
 def check_plain(folder: Path) -> None:
-    """Raise SettingError where a run folder holds anything but files and folders.
+    """Raise SettingError where a run folder, which may be a stranger's, holds a link or a pipe.
 
-    It may be somebody else's: writing through a link would change a file elsewhere, and opening a
-    pipe would wait for ever.
+    Through a link a file elsewhere would be changed; opening a pipe waits for ever.
     """
     for inside in (folder, folder / ".hydra"):
         for entry in os.scandir(inside) if inside.is_dir() else ():
@@ -80,15 +79,12 @@ def cut_back(folder: Path, step: int) -> None:
 
 
 def order_events(folder: Path) -> None:
-    """Let TensorBoard's next file sort behind those there are, also if the clock has gone back.
-
-    It reads files by their names, which hold the second that they began in.
-    """
+    """Let TensorBoard's next file, named for the time, sort last though the clock went back."""
     paths = sorted(folder.glob(EVENTS))
     if paths and paths[-1].name >= f"events.out.tfevents.{int(time.time()):010}":
         for place, path in enumerate(paths):
-            rest = path.name.split(".", 4)[-1]
-            path.rename(path.with_name(f"events.out.tfevents.{place:010}.{rest}"))
+            *start, _, rest = path.name.split(".", 4)
+            path.rename(folder / ".".join([*start, f"{place:010}", rest]))
 
 
 def discard(folder: Path) -> None:

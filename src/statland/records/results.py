@@ -23,9 +23,6 @@ from statland.settings import SettingError, flatten, printable
 # best baseline that is not exact: one validation may be a spike, and nothing is below a tenth of 0.
 SOLVED = 0.1
 
-# A report computes with these settings.
-NUMBERS = {"seed", "data.max_days", "data.batch_size", "optimizer.lr"}
-
 
 def load(*paths: Path | str) -> pd.DataFrame:
     """Return one row per run below `paths`: what it was, how it went, how far its gradient reached.
@@ -92,14 +89,15 @@ def _row(folder: Path) -> dict[str, Any]:
     longer = summary.get("longer", {}).get("after", {})
     baselines = {k: v for k, v in summary.get("baselines", {}).items() if v is not None}
     config.pop("folder", None)  # the run may have been moved
+    config["steps_asked"] = config.pop("steps", None)  # steps are those that were made
     row = {
+        **{group: printable(summary["choices"][group]) for group in ("model", "data")},
         "run": printable(folder.name),
         "folder": str(folder),
         "status": printable(summary["status"]),
         "error": printable(summary.get("error", "")),
         "ended": file.stat().st_mtime if file.exists() else math.nan,
         "published": _texts(config.pop("published", None) or {}),
-        "steps_asked": _cell(config.pop("steps", None)),  # steps are those that were made
         **{n: _number(summary.get(n)) for n in ("steps", "seconds", "parameters", "span")},
         "validation": _number(validation.get(loss_name(validation))),
         "skill": _number(validation.get("skill")),
@@ -114,11 +112,11 @@ def _row(folder: Path) -> dict[str, Any]:
         row |= _of_gradient(gradient.get(when, {}), when)
     if summary["status"] == "diverged" and gradient:
         row["verdict_after"] = "diverged"
-    own = _texts(flatten(config))
-    for key in NUMBERS & own.keys():
-        _number(own[key])
-    choices = {printable(group): printable(name) for group, name in summary["choices"].items()}
-    return own | choices | row  # folder is where the run is, not the setting
+    own = _texts(flatten(config) | summary["choices"])
+    for key, value in own.items():  # a report computes with these
+        if isinstance(value, int) or key in ("seed", "data.max_days", "data.batch_size"):
+            _number(value)
+    return own | row  # folder is where the run is, not the setting
 
 
 def _of_course(folder: Path, baselines: list[float], again: float | None) -> dict[str, Any]:
@@ -181,17 +179,14 @@ def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {printable(key): _cell(value) for key, value in values.items()}
+    """Return settings as cells of a table: numbers, and texts that a screen can show.
 
-
-def _cell(value: Any) -> Any:
-    """Return what a setting is in the table: a number that fits into one, or a text for a screen.
-
-    A list cannot tell groups apart.
+    A list is a text too, as it cannot tell groups apart.
     """
-    if isinstance(value, int | float):
-        float(value)  # raises OverflowError
-    return value if isinstance(value, int | float | None) else printable(str(value))
+    kinds = int | float | None
+    return {
+        printable(k): v if isinstance(v, kinds) else printable(str(v)) for k, v in values.items()
+    }
 
 
 def _number(value: Any) -> float:

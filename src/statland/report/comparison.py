@@ -21,7 +21,7 @@ from statland.report.tables import (
 from statland.report.tuning import tune
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from statland.drawing import Figure
 
 
 MOST_CURVES = 6  # profiles on top of one another in a panel; strips show any number
@@ -90,7 +90,8 @@ def show(comparison: Comparison, console: Console) -> None:
 
 def figures(groups: Groups) -> dict[str, "Figure"]:
     """Every figure that the runs allow, by name."""
-    from statland.report import figures as draw  # importing matplotlib takes a second
+    from statland.drawing import own_settings  # importing matplotlib takes a second
+    from statland.report import figures as draw
     from statland.report.strips import strips_figure
 
     runs = groups.runs[groups.runs["counts"]]
@@ -98,17 +99,18 @@ def figures(groups: Groups) -> dict[str, "Figure"]:
         return {}
     diverged = zip(runs["folder"], runs["status"] == "diverged", strict=True)
     profiles = {folder: profiles_of(folder, is_lost) for folder, is_lost in diverged}
-    drawn: dict[str, Figure] = {"strips": strips_figure(runs, profiles)}
-    if runs.groupby("market")["contestant"].nunique().max() <= MOST_CURVES:
-        drawn["profiles"] = draw.profiles_figure(runs, profiles)
-    drawn["validation"] = draw.curves_figure(runs, {f: curve_of(f) for f in runs["folder"]})
-    measured = runs[runs[["log10_dp_dw_before", "reach_before"]].notna().all(axis=1)]
-    if measured["contestant"].nunique() > 1:
-        drawn["dependence"] = draw.dependence_figure(measured)
-    known = with_known_answer(runs)
-    if known["contestant"].nunique() > 1:
-        drawn["forecast"] = draw.forecast_figure(known)
-    numbers = [key for key in groups.rows if pd.api.types.is_numeric_dtype(runs[key])]
-    if len(numbers) == len(groups.rows) == 2:
-        drawn["grid"] = draw.grid_figure(runs, *numbers)
+    with own_settings():
+        drawn: dict[str, Figure] = {"strips": strips_figure(runs, profiles)}
+        if runs.groupby("market")["contestant"].nunique().max() <= MOST_CURVES:
+            drawn["profiles"] = draw.profiles_figure(runs, profiles)
+        drawn["validation"] = draw.curves_figure(runs, {f: curve_of(f) for f in runs["folder"]})
+        measured = runs[runs[["log10_dp_dw_before", "reach_before"]].notna().all(axis=1)]
+        if measured["contestant"].nunique() > 1:
+            drawn["dependence"] = draw.dependence_figure(measured)
+        known = with_known_answer(runs)
+        if known["contestant"].nunique() > 1:
+            drawn["forecast"] = draw.forecast_figure(known)
+        numbers = [key for key in groups.rows if pd.api.types.is_numeric_dtype(runs[key])]
+        if len(numbers) == len(groups.rows) == 2:
+            drawn["grid"] = draw.grid_figure(runs, *numbers)
     return drawn

@@ -25,7 +25,6 @@ from statland.drawing import (
     finish,
     label_powers,
     legend_of,
-    own_settings,
     panels_of,
     power,
     styles,
@@ -37,7 +36,6 @@ DECADES = 12  # of a grid's gradient: one scale for all sweeps
 THEORY: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": (0, (1, 3))}
 
 
-@own_settings
 def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """Validation loss by step, one panel per market: mean over seeds, band from lowest to highest.
 
@@ -62,7 +60,6 @@ def curves_figure(runs: pd.DataFrame, curves: Mapping[str, Sequence[tuple[int, f
     return finish(figure, drawn, "training step", "validation loss")
 
 
-@own_settings
 def profiles_figure(
     runs: pd.DataFrame, profiles: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> Figure:
@@ -93,7 +90,6 @@ def profiles_figure(
     return finish(figure, drawn, "days back from the last day", "gradient flow  |dp/dx|")
 
 
-@own_settings
 def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     """Two settings, y by x: decades from the last day to the first, beside the final loss.
 
@@ -129,7 +125,6 @@ def grid_figure(runs: pd.DataFrame, y: str, x: str) -> Figure:
     return finish(figure, drawn, x, y)
 
 
-@own_settings
 def forecast_figure(runs: pd.DataFrame) -> Figure:
     """The answer's share before training against the steps until a run solves, if it does.
 
@@ -166,7 +161,6 @@ def forecast_figure(runs: pd.DataFrame) -> Figure:
     return finish(figure, drawn, "the answer's share before training", "steps until solved")
 
 
-@own_settings
 def dependence_figure(runs: pd.DataFrame) -> Figure:
     """How the prediction depends on the recurrent weights, by reach: one panel per market.
 

@@ -2,27 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
-from statland.drawing import (
-    FONT,
-    Figure,
-    draw_strips,
-    label_even_shares,
-    own_settings,
-    plain,
-    stacked_panels,
-)
+from statland.drawing import FONT, draw_strips, label_even_shares, plain, stacked_panels
 from statland.gradients.share import even_shares
+
+if TYPE_CHECKING:
+    from statland.drawing import Figure
 
 Profiles = Mapping[str, Sequence[float]]  # log10 of the flow by lag, "before" training and "after"
 
 
-@own_settings
-def strips_figure(runs: pd.DataFrame, profiles: Mapping[str, Profiles]) -> Figure:
+def strips_figure(runs: pd.DataFrame, profiles: Mapping[str, Profiles]) -> "Figure":
     """Draw a strip per contestant: each day's gradient against an even share.
 
     The first day is on the left, the last on the right; strips are ordered by the share of the
