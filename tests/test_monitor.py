@@ -17,6 +17,7 @@ from statland.gradients import gradient_flow, importance, profile, share
 from statland.records.files import read_flow
 from statland.report import load
 from statland.report.comparison import compare, figures, show
+from statland.settings import SettingError
 
 DAYS, IDS = 9, 5
 
@@ -118,3 +119,11 @@ def test_it_is_compared_beside_the_bench_s_own(tmp_path: Path) -> None:
     compared = compare(runs)
     show(compared, Console(quiet=True))
     assert {"strips", "validation"} <= set(figures(compared.groups))
+
+
+def test_a_second_run_adds_nothing_to_the_first(tmp_path: Path) -> None:
+    trained(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SettingError, match="holds a run already; allowed: a new folder"):
+        trained(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from statland.batch import Batch
+from statland.records.files import check_new
 from statland.records.identity import Identity, write_identity
 from statland.records.provenance import provenance
 from statland.records.summary import write_summary
@@ -53,6 +54,7 @@ class Monitor:
 
         ages = torch.full((len(x),), x.shape[1]) if lengths is None else lengths.cpu()
         marks = None if answer is None else answer.cpu()
+        check_new(Path(log_dir))
         self.batch = Batch(x, ages, None)  # type: ignore[arg-type]  # the loss knows the targets
         self.model, self.recorder = model, Recorder(Path(log_dir))
         name, days = name or self.recorder.folder.name, int(ages.max())

@@ -31,6 +31,12 @@ def check_plain(folder: Path) -> None:
                 raise SettingError(f"{entry.path} is a link, a pipe or a device; allowed: a file")
 
 
+def check_new(folder: Path) -> None:
+    """Raise SettingError where a new run would add its records to those of an earlier one."""
+    if (folder / METRICS).exists():
+        raise SettingError(f"{folder} holds a run already; allowed: a new folder")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends, complete and on disk."""

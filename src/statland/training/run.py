@@ -16,14 +16,14 @@ from statland.data.base import Market
 from statland.gradients.probe import probe_batch
 from statland.records import checkpoint
 from statland.records.checkpoint import State
-from statland.records.files import METRICS
+from statland.records.files import check_new
 from statland.records.identity import Identity, write_identity
 from statland.records.lock import held
 from statland.records.provenance import provenance
 from statland.records.recorder import Recorder
 from statland.records.summary import NAME as SUMMARY
 from statland.records.summary import finite_json, write_summary
-from statland.settings import SettingError, printable
+from statland.settings import printable
 from statland.training import screen
 from statland.training.build import Built, build, longer_market
 from statland.training.config import KEPT, Settings, hyperparameters, without_machine
@@ -77,8 +77,8 @@ def execute(
         state = checkpoint.resume_point(folder, identity) if resume else None
         if state is not None:
             checkpoint.load_into(folder, state, model, optimizer)
-        elif (folder / METRICS).exists():
-            raise SettingError(f"{folder} holds a run already; allowed: a new folder")
+        else:
+            check_new(folder)
         signals: list[int] = []  # that ask to stop, from before anything is written
         with signals_to(lambda number, _: signals.append(number)):
             # In this order: a kill leaves a run that resume= takes, and that has not ended.
