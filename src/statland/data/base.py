@@ -26,8 +26,6 @@ EXACT = 1e-12
 Days = Annotated[int, Range(1, 10**9)]  # an age
 TwoDays = Annotated[int, Range(2, 10**9)]  # one with a day before the last
 Companies = Annotated[int, Range(1, 10**9)]  # of a batch
-
-
 Labels = Literal["last", "every"]
 
 
@@ -76,6 +74,11 @@ class Market(ABC):
     def in_words(self, value: float) -> str:
         """A price or return as the examples at the end of a run show it."""
         return f"{value:.3g}"
+
+
+def on_day(batch: Batch, day: int) -> Tensor:
+    """Mark one day, counted from 0, of every company: (B, T) bool."""
+    return (batch.days == day).expand(len(batch.x), -1)
 
 
 def check_ages(min_days: int, max_days: int) -> None:

@@ -8,10 +8,11 @@ Hochreiter and Schmidhuber (1997). The days are laid out as in github.com/Lezcan
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from statland.batch import Batch
-from statland.data.base import Companies, Days, SyntheticMarket
+from statland.data.base import Companies, Days, SyntheticMarket, on_day
 
 SYMBOLS, TO_COPY = 8, 10  # so many different symbols, and so many days that have one
 BLANK, MARK = 8, 9
@@ -34,13 +35,12 @@ class Copy(SyntheticMarket):
 
     def baselines(self) -> dict[str, float]:
         """What knowing the day alone gives."""
-        days = sum(int(batch.lengths.sum()) for batch in self.validation())
-        companies = sum(len(batch.x) for batch in self.validation())
-        return {"memoryless": TO_COPY * math.log(SYMBOLS) * companies / days}
+        ages = torch.cat([batch.lengths for batch in self.validation()]).double()
+        return {"memoryless": TO_COPY * math.log(SYMBOLS) / ages.mean().item()}
 
     def answer(self, batch: Batch) -> Tensor:
         """The day of the tenth symbol, which the last day asks for."""
-        return (batch.days == TO_COPY - 1).expand(len(batch.x), -1)
+        return on_day(batch, TO_COPY - 1)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): one-hot inputs (B, T, 10), and what each day asks for (B, T)."""

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from statland.batch import Batch
-from statland.data.base import Companies, Days, Labels, SyntheticMarket
+from statland.data.base import Companies, Days, Labels, SyntheticMarket, on_day
 
 Group = Literal["Z2", "Z60", "S3", "S5"]
 
@@ -42,7 +42,7 @@ class WordProblem(SyntheticMarket):
 
     def answer(self, batch: Batch) -> Tensor:
         """The first day: all days count, and it is the farthest."""
-        return (batch.days == 0).expand(len(batch.x), -1)
+        return on_day(batch, 0)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): one-hot elements (B, T, G), and the products so far (B, T)."""

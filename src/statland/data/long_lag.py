@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from statland.batch import Batch
-from statland.data.base import Companies, SyntheticMarket, TwoDays
+from statland.data.base import Companies, SyntheticMarket, TwoDays, on_day
 
 
 class LongLag(SyntheticMarket):
@@ -33,7 +33,7 @@ class LongLag(SyntheticMarket):
 
     def answer(self, batch: Batch) -> Tensor:
         """The first day."""
-        return (batch.days == 0).expand(len(batch.x), -1)
+        return on_day(batch, 0)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): one-hot symbols (B, p, p + 1), and the symbols after each (B, p)."""

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from statland.batch import Batch
-from statland.data.base import Companies, Days, Labels, SyntheticMarket
+from statland.data.base import Companies, Days, Labels, SyntheticMarket, on_day
 
 
 class Parity(SyntheticMarket):
@@ -28,7 +28,7 @@ class Parity(SyntheticMarket):
 
     def answer(self, batch: Batch) -> Tensor:
         """The first day: all days count, and it is the farthest."""
-        return (batch.days == 0).expand(len(batch.x), -1)
+        return on_day(batch, 0)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,): prices and the parity so far, (B, T) each."""

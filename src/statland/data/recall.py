@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from statland.batch import Batch
-from statland.data.base import Companies, Days, SyntheticMarket, TwoDays, rises
+from statland.data.base import Companies, Days, SyntheticMarket, TwoDays, on_day, rises
 
 Filler = Literal["easy", "hard"]
 FILLERS = {"easy": [0.25, 0.5], "hard": [0.0, 0.5, 1.0]}
@@ -34,7 +34,7 @@ class Recall(SyntheticMarket):
 
     def answer(self, batch: Batch) -> Tensor:
         """The first day."""
-        return (batch.days == 0).expand(len(batch.x), -1)
+        return on_day(batch, 0)
 
     def histories(self, rng: np.random.Generator, ages: np.ndarray) -> tuple[np.ndarray, ...]:
         """For ages (B,), prices (B, T) and tomorrow's (B,)."""
