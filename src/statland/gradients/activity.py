@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from statland.models.activation import tanh_slope
-from statland.models.base import RecurrentModel, State, evaluating
+from statland.models.base import RecurrentModel, State, evaluating, traded
 
 # |tanh| above this: the slope is below a tenth.
 SATURATED = 0.95
@@ -21,10 +21,10 @@ def activity(model: RecurrentModel, x: Tensor, lengths: Tensor, states: State) -
     units/relu_dead: share of units that are 0 on every day of every company.
     units/gate_<gate>_mean and _p90: how far a gate is open, its mean and its 90th percentile.
     """
-    traded = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-    before = {n: part[:-1].to(x).transpose(0, 1)[traded] for n, part in states.items()}
+    is_traded = traded(lengths, x.shape[1])
+    before = {n: part[:-1].to(x).transpose(0, 1)[is_traded] for n, part in states.items()}
     with evaluating(model):
-        activations = model.activations(x[traded], before)
+        activations = model.activations(x[is_traded], before)
     found = {}
     for name, values in activations.items():
         if name == "tanh":

@@ -20,7 +20,7 @@ from torch.func import functional_call, vmap
 from statland.gradients.backward import flat, inner_product, norm
 from statland.gradients.flow import Flow, Loss, by_lag, frozen, gradient_flow
 from statland.models.bare import as_recurrence
-from statland.models.base import RecurrentModel, State
+from statland.models.base import RecurrentModel, State, traded
 
 # Company-days whose gradients are computed at once, and numbers that these may hold: 16 MiB.
 MOST_ROWS, BLOCK_ELEMENTS = 512, 2**21
@@ -83,7 +83,7 @@ def of_flow(
     assert flow.directions is not None
     companies, days, _ = x.shape
     ages = torch.full((companies,), days) if lengths is None else lengths.cpu()
-    is_traded = torch.arange(days) < ages[:, None]
+    is_traded = traded(ages, days)
     x = x.detach().to("cpu", torch.float64).where(is_traded[..., None], 0)
     before, directions = (
         {name: values[:days].transpose(0, 1) for name, values in state.items()}

@@ -52,8 +52,7 @@ class SequenceModel(nn.Module, ABC):
 
     def __call__(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Run `forward` on x whose padding is 0, as 0 times a nan there would be nan."""
-        traded = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-        prediction: Tensor = super().__call__(x.where(traded[..., None], 0), lengths)
+        prediction: Tensor = super().__call__(without_padding(x, lengths), lengths)
         return prediction
 
     @abstractmethod
@@ -142,8 +141,17 @@ def predict_answers(model: SequenceModel, batch: Batch) -> Tensor:
     """Return the predictions (N, K) for the N answers that a batch asks for, in their order."""
     if not batch.asks_every_day:
         return model(batch.x, batch.lengths)
-    traded = batch.days < batch.lengths[:, None]
-    return model.every_day(batch.x.where(traded[..., None], 0))[batch.asked]
+    return model.every_day(without_padding(batch.x, batch.lengths))[batch.asked]
+
+
+def traded(lengths: Tensor, days: int) -> Tensor:
+    """Mark the days that each company, of age lengths (B,), has traded: (B, T) bool."""
+    return torch.arange(days, device=lengths.device) < lengths[:, None]
+
+
+def without_padding(x: Tensor, lengths: Tensor) -> Tensor:
+    """Return x (B, T, F) with zeros behind each company's last day, whatever stood there."""
+    return x.where(traded(lengths, x.shape[1])[..., None], 0)
 
 
 def unroll(model: RecurrentModel, x: Tensor) -> State:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid, normalize, pad, silu
 
 from statland.models.activation import sigmoid
-from statland.models.base import State, at_last_day
+from statland.models.base import State, at_last_day, traded
 from statland.models.delta_rule import Entry, read_all_days, store, store_all_days, times
 from statland.models.stacked import LayeredModel
 from statland.settings import Count, Range, Size
@@ -71,19 +71,17 @@ class DeltaLayer(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Return h' of all days (B, T, H), from an empty memory."""
         q, gate = self.asked(h)
-        in_turn = Entry(*(by_head(values.flatten(1, 2)) for values in self.stored(h)))
-        read = read_all_days(by_head(q).repeat_interleave(self.steps, 1), in_turn)
-        read = read[:, self.steps - 1 :: self.steps]
+        asked = by_head(q).repeat_interleave(self.steps, 1)
+        read = read_all_days(asked, in_turn(self.stored(h)))[:, self.steps - 1 :: self.steps]
         return self.out(h, read.unflatten(0, (len(h), -1)).transpose(1, 2), gate)
 
     def on_last_day(self, h: Tensor, lengths: Tensor) -> Tensor:
         """Return what `forward` returns on each company's last day, (B, H)."""
         x = self.stored(h)
-        traded = (torch.arange(h.shape[1], device=h.device) < lengths[:, None])[..., None, None]
+        counts = traded(lengths, h.shape[1])[..., None, None]
         # Behind the last day all is kept and nothing stored: the matrix stays as it was.
-        x = x._replace(log_alpha=x.log_alpha * traded, beta=x.beta * traded)
-        in_turn = Entry(*(by_head(values.flatten(1, 2)) for values in x))
-        S = store_all_days(in_turn).unflatten(0, (len(h), -1))
+        x = x._replace(log_alpha=x.log_alpha * counts, beta=x.beta * counts)
+        S = store_all_days(in_turn(x)).unflatten(0, (len(h), -1))
         h = at_last_day(h.transpose(0, 1), lengths)
         q, gate = self.asked(h)
         return self.out(h, times(S, q), gate)
@@ -92,6 +90,11 @@ class DeltaLayer(nn.Module):
 def by_head(values: Tensor) -> Tensor:
     """Map (B, T, A, ...) to (B * A, T, ...)."""
     return values.transpose(1, 2).flatten(0, 1)
+
+
+def in_turn(x: Entry) -> Entry:
+    """Map (B, T, n, A, ...) to (B * A, T * n, ...): the n steps of a day one after the other."""
+    return Entry(*(by_head(values.flatten(1, 2)) for values in x))
 
 
 class GatedDeltaNet(LayeredModel):
@@ -144,14 +147,11 @@ class GatedDeltaNet(LayeredModel):
         """Step one layer by a day."""
         layer = self.blocks[index]
         stored, (q, gate) = layer.stored(h), layer.asked(h)
-        S, steps = (
-            before["S"],
-            [Entry(*step) for step in zip(*(v.unbind(1) for v in stored), strict=True)],
-        )
-        for step in steps:
-            S = store(S, step)
-        up = layer.out(h, times(S, q), gate)
-        return {"S": S, "y": up, "forget": steps[0].log_alpha.exp(), "input": steps[0].beta}
+        S = before["S"]
+        for step in zip(*(values.unbind(1) for values in stored), strict=True):
+            S = store(S, Entry(*step))
+        up, forget = layer.out(h, times(S, q), gate), stored.log_alpha[:, 0].exp()
+        return {"S": S, "y": up, "forget": forget, "input": stored.beta[:, 0]}
 
     def days(self, x_t: Tensor, state: State) -> list[State]:
         """Return what `day` returns of each layer, from the embedded inputs."""

@@ -52,8 +52,8 @@ class TemporalBlock(nn.Module):
         """Map (B, inputs, T) to (B, channels, T)."""
         return (self.skip(x) + self.branch(x)).relu()
 
-    def thinned(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return every second day of the result, the last among them, (B, channels, (T + 1) // 2).
+    def thinned(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every second day of the result and of the mask, the last among them.
 
         The days of x (B, inputs, T) are those that the block convolves, `apart` from each other;
         mask (B, 1, T) is -inf before a company's first day, else 0: relu then gives 0 there.
@@ -61,7 +61,8 @@ class TemporalBlock(nn.Module):
         first, relu, drop, second, *_ = self.branch
         h = drop(relu(first(x, 1) + mask))
         h = drop(relu(second(h, 1, 2)))
-        return (self.skip(halved(x)) + h + halved(mask)).relu()
+        mask = halved(mask)
+        return (self.skip(halved(x)) + h + mask).relu(), mask
 
 
 class TCN(SequenceModel):
@@ -111,7 +112,7 @@ class TCN(SequenceModel):
         z = z.masked_fill(untraded, 0)
         mask = torch.zeros_like(z[:, :1]).masked_fill(untraded, -math.inf)
         for block in self.blocks:
-            z, mask = block.thinned(z, mask), halved(mask)
+            z, mask = block.thinned(z, mask)
         return self.output(z[..., -1])
 
 

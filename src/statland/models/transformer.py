@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from statland.models.base import SequenceModel, at_last_day
+from statland.models.base import SequenceModel, at_last_day, traded
 from statland.settings import Count, Range, SettingError
 
 # The longest wave of the rotations is 2 pi times this many days, the shortest 2 pi.
@@ -49,7 +49,7 @@ class Attention(nn.Module):
         (q, k), so_far = rotated(heads[:2]), None
         if lengths is not None:
             q = at_last_day(q.movedim(2, 0), lengths).unsqueeze(2)  # (B, A, 1, D)
-            so_far = torch.arange(h.shape[1], device=h.device) < lengths[:, None, None, None]
+            so_far = traded(lengths, h.shape[1])[:, None, None]
         mixed = scaled_dot_product_attention(q, k, heads[2], so_far, is_causal=so_far is None)
         return self.out_projection(mixed.transpose(1, 2).flatten(2))
 

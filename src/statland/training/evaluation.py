@@ -29,9 +29,8 @@ def evaluate(model: SequenceModel, market: Market, batches: Iterable[Batch]) -> 
         with evaluating(model):
             prediction = predict_answers(model, batch)
         score = _scores_of_classes if batch.has_classes else _scores_of_numbers
-        for name, value in (
-            score(prediction, batch) | market.score(prediction, batch.answers)
-        ).items():
+        scores = score(prediction, batch) | market.score(prediction, batch.answers)
+        for name, value in scores.items():
             totals[name] = totals.get(name, 0.0) + value.sum().item()
             counts[name] = counts.get(name, 0) + len(value)
     return {name: total / counts[name] for name, total in totals.items()}
