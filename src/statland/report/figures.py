@@ -29,6 +29,7 @@ from statland.drawing import (
     power,
     styles,
 )
+from statland.report.forecast import REACHED
 
 NEVER = "#efefef"  # the band of runs that never solve
 SHARES = (-50, 3)  # decades: the shares of the forecast are drawn within these
@@ -150,13 +151,13 @@ def forecast_figure(runs: pd.DataFrame) -> Figure:
     axes.set_xticks(ticks, ["nothing", *map(power, ticks[1:-2]), "even share", power(1)])
     axes.xaxis.set_minor_locator(NullLocator())
     low, high = runs["x"].min(), runs["x"].max()
-    axes.set_xlim(1.3 * min(low, -2.0), max(1.0, high) + 0.3)
+    axes.set_xlim(1.3 * min(low, REACHED), max(1.0, high) + 0.3)
     axes.set_yscale("log")
     axes.set_ylim(foot, 3 * most)
-    axes.axvline(-2, color="black", lw=0.9, ls=":")
+    axes.axvline(REACHED, color="black", lw=0.9, ls=":")
     # Above the dots, by an empty line.
     axes.text(axes.get_xlim()[0], never, "  not solved\n", fontsize=FONT, va="bottom")
-    axes.text(-2, foot, "below 1%  ", fontsize=FONT, va="bottom", ha="right")
+    axes.text(REACHED, foot, "below 1%  ", fontsize=FONT, va="bottom", ha="right")
     drawn = legend_of(style, line=False)
     return finish(figure, drawn, "the answer's share before training", "steps until solved")
 

@@ -1,5 +1,6 @@
 """Does the gradient before training forecast which runs solve their market?"""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from statland.data.base import EXACT
+from statland.gradients.share import LITTLE
+from statland.gradients.words import USED
 
 # What a forecast may go by: the larger, the sooner a run should solve. By column of runs.
 QUANTITIES = {
@@ -24,8 +27,7 @@ RESAMPLES = 2000
 # weight's unit then moves a prediction by its own.
 SENSITIVE = 2
 
-HOLDS = -2  # log10 of the share from which on the answer is reached: 1% of an even one
-USED = 0.5  # importance of the answer from which on it counts as used
+REACHED = math.log10(LITTLE)  # the share from which on the answer is reached, in log10
 NAMED = 6  # contestants
 
 # The columns of outlook.csv, and those of runs that they are.
@@ -96,7 +98,7 @@ def why_unsolved(runs: pd.DataFrame) -> str:
     does, and the trained model makes nothing of what it sees. Empty where all solve.
     """
     open_ = runs[~runs["solved"] & (runs["status"] == "completed")]
-    misses = open_["share_before"] < HOLDS
+    misses = open_["share_before"] < REACHED
     sensitive = ~misses & (open_["log10_dp_dw_before"] > SENSITIVE)
     used = ~misses & ~sensitive & (open_["importance_after"] >= USED)
     reasons = {
