@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from statland.batch import Batch
 from statland.gradients import Flow, Recurrence, WeightFlow, gradient_flow, weight_flow
-from statland.gradients.flow import frozen
+from statland.gradients.frozen import frozen
 from statland.gradients.probe import WEIGHTS, measure, measure_in_full
 from statland.gradients.weights import contributions, weights_of_cell
 from statland.models.base import RecurrentModel, SequenceModel, State

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from statland.gradients.flow import exact, placed, undisturbed
+from statland.gradients.frozen import exact, placed, undisturbed
 from statland.models.bare import predict
 from statland.models.base import evaluating
 

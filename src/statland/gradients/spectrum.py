@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from statland.gradients.backward import flat, inner_product, norm, unroll_batch
-from statland.gradients.flow import frozen
+from statland.gradients.frozen import frozen
 from statland.models.base import RecurrentModel, State
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from statland.gradients.backward import flat, inner_product, norm
-from statland.gradients.flow import Flow, Loss, by_lag, frozen, gradient_flow
+from statland.gradients.flow import Flow, Loss, by_lag, gradient_flow
+from statland.gradients.frozen import frozen
 from statland.models.bare import as_recurrence
 from statland.models.base import RecurrentModel, State, traded
 

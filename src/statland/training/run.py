@@ -28,10 +28,10 @@ from statland.training import screen
 from statland.training.build import Built, build, longer_market
 from statland.training.config import KEPT, Settings, hyperparameters, without_machine
 from statland.training.device import device_of, prepare_process, seed_step
-from statland.training.evaluation import baselines, evaluate, skill
 from statland.training.fit import Diverged, Step, fit
 from statland.training.step_log import StepLog
 from statland.training.stopping import Interrupted, signals_to
+from statland.training.validation import Validation
 from statland.training.watch import GradientWatch, span_of
 
 log = logging.getLogger(__name__)
@@ -105,19 +105,12 @@ class Run:
         self.choices = self.identity.choices
         parameter = next(self.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
-        self.baselines = baselines(self.market)
-        self.held_out = [b.to(self.device, self.dtype) for b in self.market.validation()]
-        self.held_out_longer = [
-            b.to(self.device, self.dtype) for b in (longer.validation() if longer else [])
-        ]
-        self.longer: dict[str, dict[str, float]] = {}  # scores on longer histories, by moment
-        self.validation: dict[str, float | None] = {}
-        self.validation_again: float | None = None  # loss on other companies, at the end
+        self.validation = Validation(self.model, self.market, longer, recorder)
         self.steps = StepLog(recorder, self.model, self.settings["log_every"])
         name = f"{self.choices['model']} on {self.choices['data']}"
-        batch, every = probe_batch(self.held_out), self.settings["probe_every"]
+        batch, every = probe_batch(self.validation.batches), self.settings["probe_every"]
         seen = batch, self.market.answer(batch)
-        span = span_of(self.market.answer, self.held_out)
+        span = span_of(self.market.answer, self.validation.batches)
         self.watch = GradientWatch(name, self.model, *seen, span, recorder, console, every)
         self.start = self.lost = 0  # where fit begins; steps in a row without a finite loss
 
@@ -144,7 +137,9 @@ class Run:
         finally:
             summary = self._summary(status, time.perf_counter() - started)
             write_summary(self.recorder.folder, summary)
-        examples = screen.examples(self.market, self.model, self.held_out[0].of_last_day())
+        examples = screen.examples(
+            self.market, self.model, self.validation.batches[0].of_last_day()
+        )
         screen.print_result(self.console, summary, examples)
         screen.print_where(self.console, self.recorder.folder)
         if self.asked:  # when all steps were made
@@ -169,10 +164,9 @@ class Run:
         self.steps.record_update()
         if status == "completed" and self.settings["checkpoint_every"] is not None:
             self._save()
-        self._validate(self.steps.updates)
+        self.validation.score(self.steps.updates)
         if status == "completed":
-            self._validate_again()
-            self._validate_longer("after")
+            self.validation.score_trained(self.steps.updates)
         self.watch.finish(self.steps.updates, diverged=status == "diverged")
         return status
 
@@ -180,11 +174,11 @@ class Run:
         """Record what is due at a step whose raw gradients are in place."""
         self.watch.probe_if_due(step.index, bar.console)
         if step.index % self.settings["validate_every"] == 0:
-            self._validate(step.index)
+            self.validation.score(step.index)
         self.lost = 0 if math.isfinite(step.loss) else self.lost + 1
         speed = self.steps.add(step, is_last=step.index == self.settings["steps"] - 1)
         if speed is not None:
-            bar.show(step, self.validation[self.market.loss], speed)
+            bar.show(step, self.validation.loss, speed)
 
     def _save_if_due(self, updates: int) -> None:
         """Write a checkpoint if one is due, or if a signal asks to stop; then stop."""
@@ -203,8 +197,7 @@ class Run:
             "steps": self.steps.state(),
             "identity": self.identity._asdict(),  # for when run.json is damaged
             "lost": self.lost,
-            "validation": self.validation,
-            "longer": self.longer,
+            **self.validation.facts(),
             "gradient": self.watch.gradient,
             "machine": {key: value for key, value in self.settings.items() if key in KEPT},
         }
@@ -217,37 +210,13 @@ class Run:
         """Continue from the checkpoint whose weights model and optimizer have."""
         self.start, facts = state["updates"], state["facts"]
         self.steps.restore(facts["steps"])
-        self.lost, self.validation = facts["lost"], facts["validation"]
-        self.longer = facts.get("longer", {})
+        self.lost = facts["lost"]
+        self.validation.restore(facts)
         self.watch.restore(facts["gradient"], self.start)
 
     def _train_batch(self, step: int) -> Batch:
         seed_step(self.device, self.settings["seed"], step)
         return self.market.train_batch(step).to(self.device, self.dtype)
-
-    def _validate(self, updates: int) -> None:
-        """Score the model on validation after so many updates."""
-        scores, name = evaluate(self.model, self.market, self.held_out), self.market.loss
-        self.validation = {**scores, "skill": skill(scores[name], self.baselines)}
-        others = {f"score/{n}": value for n, value in self.validation.items() if n != name}
-        self.recorder.scalars(updates, {"loss/validation": scores[name], **others})
-        log.info("after %d updates: %s", updates, self.validation)
-        if updates == 0:
-            self._validate_longer("before")
-
-    def _validate_longer(self, when: str) -> None:
-        """Score the model on longer histories, before or after training."""
-        if self.held_out_longer:
-            self.longer[when] = evaluate(self.model, self.market, self.held_out_longer)
-            tags = {f"score/longer_{name}": value for name, value in self.longer[when].items()}
-            self.recorder.scalars(self.steps.updates, tags)
-
-    def _validate_again(self) -> None:
-        """Score the trained model on other companies: one validation alone may be luck."""
-        if others := self.market.validation_again():
-            batches = [batch.to(self.device, self.dtype) for batch in others]
-            scores = evaluate(self.model, self.market, batches)
-            self.validation_again = scores[self.market.loss]
 
     def _summary(self, status: str, seconds: float) -> dict[str, Any]:
         steps = self.steps
@@ -256,10 +225,9 @@ class Run:
             "steps": steps.updates,
             "seconds": seconds,
             "choices": self.choices,
-            "validation": self.validation,
-            "validation_again": self.validation_again,
-            "longer": self.longer,
-            "baselines": self.baselines,
+            **self.validation.facts(),
+            "validation_again": self.validation.again,
+            "baselines": self.validation.baselines,
             "gradient": self.watch.gradient,
             "span": self.watch.span,
             "notes": list(self.market.notes),
