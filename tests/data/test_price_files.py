@@ -179,6 +179,9 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "X.CSV").write_text(PLAIN)
     with pytest.raises(PriceFileError, match="has company X already"):
         read_folder(tmp_path)
+    (tmp_path / os.fsdecode(b"\xff.csv")).write_text(PLAIN)  # run.json holds names, in UTF-8
+    with pytest.raises(PriceFileError, match="cannot be printed"):
+        read_folder(tmp_path)
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:

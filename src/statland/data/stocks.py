@@ -14,7 +14,7 @@ import torch
 from statland.batch import Batch, pad
 from statland.data.base import TRAIN, Companies, Days, Market, check_ages, direction
 from statland.data.price_files import PriceFileError, price_files, read_folder
-from statland.settings import Range, SettingError
+from statland.settings import Range, SettingError, printable
 
 PACKAGED = Path(__file__).parents[3] / "data"
 
@@ -141,7 +141,7 @@ def _note(what: str, total: int, companies: dict[str, int]) -> list[str]:
     items = [f"{name} {count}" for name, count in companies.items()]
     more = f" and {len(items) - MOST_NAMES} more" if len(items) > MOST_NAMES else ""
     note = f"{what}, left out: {total} ({', '.join(items[:MOST_NAMES])}{more})"
-    return ["".join(c if c.isprintable() else " " for c in note)] if items else []
+    return [printable(note)] if items else []
 
 
 def _samples(is_past: list[np.ndarray], min_days: int) -> tuple[np.ndarray, np.ndarray]:
