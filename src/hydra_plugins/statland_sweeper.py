@@ -46,6 +46,8 @@ class StatlandSweeper(BasicSweeper):
 
         def launched(batch: list[Job], first: int) -> Sequence[JobReturn]:
             if not isinstance(launcher, BasicLauncher):
+                name = HydraConfig.get().runtime.choices["hydra/launcher"]
+                print(f"waiting for {len(batch)} jobs, handed to {name}", flush=True)
                 return launcher.launch([job.overrides for job in batch], first)
             # It would compose each job once more, which takes a fifth of a second.
             assert launcher.task_function is not None

@@ -30,7 +30,7 @@ class Monitor:
         monitor.close()
 
     x, lengths, `loss` and `options` are those of `gradient_flow`: a fixed batch, whose gradient
-    flow is measured at the first step, after 1, 10 and 100, every `every` steps, and at the end.
+    flow is measured at the first step, after 10 and 100, every `every` steps, and at the end.
     Norms are recorded every `log_every` steps. `answer` (B, T) marks the days that the answer
     needs, if they are known. compare.py takes `name`, by default the folder's, for the model.
     Training is bit-identical with and without. Raises SettingError if `log_dir` holds a run.

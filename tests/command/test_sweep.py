@@ -326,6 +326,7 @@ def test_launchers(launcher: str, tmp_path: Path) -> None:
     arguments = ("model=rnn_cell,lstm", "seed=0,1", *TINY)
     done = sweep(tmp_path, f"hydra/launcher={launcher}", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"waiting for 4 jobs, handed to {launcher}" in done.stdout
     assert len(statuses(tmp_path / "runs/s")) == 4
     assert sweep(tmp_path / "basic", *arguments).returncode == 0
     for name, status in statuses(tmp_path / "runs/s").items():

@@ -40,8 +40,9 @@ WEIGHTS = "weights"
 # Lags that have a scalar of their own, so that runs can be compared in TensorBoard.
 LAGS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
-# Lyapunov exponents are measured on so many companies, so many of the largest.
-LYAPUNOV_COMPANIES, LYAPUNOV_COUNT = 4, 16
+# Lyapunov exponents, which are means over days, are measured on so many companies, over so many
+# days, and so many of the largest.
+LYAPUNOV_COMPANIES, LYAPUNOV_DAYS, LYAPUNOV_COUNT = 4, 200, 16
 
 
 class Measured(NamedTuple):
@@ -147,9 +148,9 @@ def measure_in_full(
 
 
 def largest_lyapunov_exponents(model: RecurrentModel, batch: Batch) -> Tensor:
-    """Return the largest exponents, in nats a day, over the days that all of 4 companies traded."""
+    """Return the largest exponents, in nats a day, over the first days that 4 companies traded."""
     x, lengths = batch.x[:LYAPUNOV_COMPANIES], batch.lengths[:LYAPUNOV_COMPANIES]
-    return lyapunov_spectrum(model, x[:, : int(lengths.min())], LYAPUNOV_COUNT)
+    return lyapunov_spectrum(model, x[:, : min(LYAPUNOV_DAYS, int(lengths.min()))], LYAPUNOV_COUNT)
 
 
 def _exchange(batch: Batch, options: Mapping[str, Any]) -> dict[str, Any]:

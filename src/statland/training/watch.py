@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # importing TensorBoard takes a second
 log = logging.getLogger(__name__)
 
 # Probes are dense where training moves most: after so many updates, then every probe_every.
-EARLY = {0, 1, 10, 100}
+EARLY = {0, 10, 100}
 
 REDRAW_SECONDS = 60  # age of the figures at which a resume point draws them anew
 
