@@ -46,10 +46,11 @@ def track(items: Sequence[Item], name: str, progress: bool) -> Iterator[Item]:
     if not progress:
         yield from items
         return
-    from rich.progress import Progress  # what is measured in a moment needs no bar
+    from rich import get_console  # what is measured in a moment needs no bar
+    from rich.progress import Progress
 
-    started = time.monotonic()
-    with Progress(transient=True) as bar:
+    started, screen = time.monotonic(), get_console()
+    with Progress(transient=True, disable=not (screen.is_terminal or screen.is_jupyter)) as bar:
         task = bar.add_task(name, total=len(items), visible=False)
         for item in items:
             yield item
