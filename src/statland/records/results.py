@@ -174,7 +174,8 @@ def _scalars(folder: Path, *tags: str) -> list[list[tuple[int, float]]]:
     found = []
     for inside in (f",{tag}," for tag in tags):
         pairs = (line.split(inside) for line in lines if inside in line)
-        found.append([(int(step), float(value)) for step, value in pairs])
+        # By way of a float, which refuses a step that no table can hold.
+        found.append([(int(float(step)), float(value)) for step, value in pairs])
     return found
 
 
