@@ -132,17 +132,6 @@ def test_probes_change_nothing(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "off/gradient_flow.csv")) == 0
 
 
-def test_statquest_s_scalar_network_from_config_to_summary(tmp_path: Path) -> None:
-    init = ("model/init=constant", "model.hidden_size=1", "model.nonlinearity=identity")
-    for weight in (2, 0.9):
-        weights = (*init, f"model.init.recurrent_weight={weight}")
-        summary = ran(tmp_path / str(weight), *weights, "data.min_days=50", "steps=0")
-        gradient = summary["gradient"]["before"]
-        assert gradient["decay_per_day"] == pytest.approx(math.log10(weight), abs=1e-6)
-        assert gradient["theory_decay_per_day"] == pytest.approx(math.log10(weight), abs=1e-6)
-        assert gradient["lyapunov"] == [pytest.approx(math.log(weight), abs=1e-6)]
-
-
 def test_an_untrained_model_is_measured(tmp_path: Path) -> None:
     summary = ran(tmp_path, "steps=0")
     assert (summary["status"], summary["steps"]) == ("completed", 0)
