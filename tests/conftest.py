@@ -27,6 +27,9 @@ MARKETS = sorted(path.stem for path in (ROOT / "configs/data").glob("*.yaml"))
 INITS = sorted(path.stem for path in (ROOT / "configs/model/init").glob("*.yaml"))
 OPTIMIZERS = sorted(path.stem for path in (ROOT / "configs/optimizer").glob("*.yaml"))
 
+# The models and the market of tests/two_files.
+OWN = f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]"
+
 # One yaml file for each class: the others set another initialisation or nonlinearity of it.
 FAMILIES = [n for n in MODELS if "_target_" in (ROOT / f"configs/model/{n}.yaml").read_text()]
 

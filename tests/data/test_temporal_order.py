@@ -8,7 +8,6 @@ from conftest import built
 
 from statland.batch import Batch
 from statland.data.temporal_order import SYMBOLS, TemporalOrder, windows
-from statland.settings import SettingError
 from statland.training.evaluation import baselines
 
 OF_1997 = ("data.min_days=null", "data.max_days=110", "data.batch_size=200")
@@ -100,20 +99,3 @@ def test_a_sequence_is_right_where_every_output_is_within_0_3() -> None:
     right = order().score(y + error, y)["accuracy"]
     assert right[:3].tolist() == [1, 1, 0]
     assert right[3].isnan()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["data.task=6c"], "data.task is '6c'; allowed: 6a, 6b"),
-        (["data.task=2"], "data.task is 2; allowed: 6a, 6b"),
-        (["data.min_days=3"], "data.min_days is 3; allowed: at least 4 where data.task is 6a"),
-        (
-            ["data.min_days=4", "data.task=6b"],
-            "data.min_days is 4; allowed: at least 5 where data.task is 6b",
-        ),
-    ],
-)
-def test_wrong_settings_are_refused(overrides: list[str], message: str) -> None:
-    with pytest.raises(SettingError, match="^" + message.replace(".", r"\.")):
-        order(*overrides)

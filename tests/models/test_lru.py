@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from conftest import refusal
 from torch import Tensor, nn
 
 from statland.gradients import gradient_flow
@@ -151,8 +150,3 @@ def test_the_ends_of_what_is_allowed_can_be_trained(ring: tuple[float, float, fl
     gradients = torch.autograd.grad(prediction.sum(), list(model.parameters()))
     assert prediction.isfinite().all()
     assert all(gradient.isfinite().all() for gradient in gradients)
-
-
-def test_a_ring_that_is_empty_is_refused() -> None:
-    overrides = ("model.r_min=0.9", "model.r_max=0.5")
-    assert refusal("model=lru", *overrides) == "model.r_min 0.9 is above model.r_max 0.5"

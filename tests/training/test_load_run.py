@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, ran
+from conftest import OWN, ran
 
 from statland import load_run
 from statland.records import checkpoint
@@ -20,7 +20,6 @@ from statland.settings import SettingError
 from statland.training.evaluation import evaluate
 
 QUICK = ("steps=20", "probe_every=10", "data.max_days=12", "checkpoint_every=8")
-OWN = (f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]", "trust=[two_files]")
 
 
 def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -43,7 +42,8 @@ def test_it_predicts_what_the_run_s_own_model_did(model: str, tmp_path: Path) ->
 
 
 def test_a_run_of_ones_own_needs_its_package_named(tmp_path: Path) -> None:
-    summary = ran(tmp_path, *OWN, "model=convolution", "data=pair", *QUICK, "dtype=float64")
+    own = (OWN, "trust=[two_files]", "model=convolution", "data=pair")
+    summary = ran(tmp_path, *own, *QUICK, "dtype=float64")
     with pytest.raises(SettingError, match=r"data\._target_ is two_files\.pair\.Pair; allowed: "):
         load_run(tmp_path)
     assert load_run(tmp_path, trust="two_files").updates == 20

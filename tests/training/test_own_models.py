@@ -11,13 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, extends, ran, refusal
+from conftest import OWN, extends, ran, refusal
 
 from statland import load_run
 from statland.report import load
 from statland.report.comparison import compare, figures
 
-OWN = f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]"
 TRUSTED = (OWN, "data=pair", "data.max_days=12", "trust=[two_files]")
 QUICK = ("log_every=3", "validate_every=3", "checkpoint_every=7")
 MODELS = ("convolution", "diagonal")
