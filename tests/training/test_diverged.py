@@ -12,6 +12,7 @@ from conftest import curves_of, drawing, ran
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from statland.gradients import figures
+from statland.records.files import read_flow
 from statland.report import load
 from statland.report.groups import group
 from statland.report.statistics import summarise
@@ -47,19 +48,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_its_recurrence_explodes_and_nothing_is_measured_after_it(run: Run) -> None:
-    summary = json.loads((run.folder / "summary.json").read_text())
+    text = (run.folder / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=pytest.fail)  # NaN and Infinity are not JSON
     assert summary["status"] == "diverged"
+    assert summary["nonfinite_steps"] == 20
+    assert summary["validation"] == dict.fromkeys(summary["validation"])  # all null
     assert list(summary["gradient"]) == ["before"]
     assert summary["gradient"]["before"]["verdict"] == "explodes"
     assert float(curves_of(run.folder)["gradient/log10_norm"][0]) > 12
     assert "profile/after_training" not in curves_of(run.folder)
+    assert max(read_flow(run.folder)) < summary["steps"]
     assert curves_of(run.folder)["loss/validation"][summary["steps"]] == "nan"
+    assert max(map(float, curves_of(run.folder)["norm/nonfinite_steps"].values())) == 20
 
 
 def test_the_word_stands_on_the_screen_in_tables_pictures_and_tensorboard(run: Run) -> None:
     after = run.summary["steps"]
     assert f"diverged after {after} steps" in run.printed
     assert "after training" not in run.printed
+    assert "nan decades" not in run.printed
     assert result_line(run.summary).endswith("the gradient explodes -> diverged")
     assert run.subtitles[-2:] == [f"diverged at step {after}"] * 2  # profile and heatmap
     read = EventAccumulator(str(run.folder), {"tensors": 0}).Reload()

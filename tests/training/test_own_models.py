@@ -53,15 +53,6 @@ def test_dropout_acts_in_training_alone(runs: Path, tmp_path: Path) -> None:
     assert with_much["loss/train"] != usual["loss/train"]
 
 
-def test_how_often_a_run_is_measured_changes_no_loss(runs: Path, tmp_path: Path) -> None:
-    """Dropout draws the same numbers."""
-    rarely = ("log_every=3", "validate_every=20", "probe_every=null", "checkpoint_every=null")
-    ran(tmp_path, *TRUSTED, "model=convolution", *rarely, "steps=20")
-    tables = [pd.read_csv(f / "metrics.csv") for f in (tmp_path, runs / "convolution")]
-    losses = [table.query("tag == 'loss/train'").value.tolist() for table in tables]
-    assert losses[0] == losses[1]
-
-
 def test_any_module_on_companies_of_one_age(tmp_path: Path) -> None:
     """It learns what the same model does that takes lengths; of several ages it is refused."""
     plain = (*TRUSTED, "model=convolution", "model._target_=two_files.convolution.Plain")

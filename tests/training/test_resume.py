@@ -2,11 +2,9 @@
 
 import json
 import os
-import random
 import resource
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,23 +33,6 @@ def start(folder: Path, *arguments: str, **more: Callable[[], None]) -> Script:
 def finished(folder: Path, *arguments: str) -> tuple[int, str, str]:
     done = run_script("train.py", *arguments, folder=folder)
     return done.returncode, done.stdout, done.stderr
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments(tmp_path: Path) -> None:
-    command = ("model=lstm", "data=stocks", *SMALL, "steps=600", "checkpoint_every=7")
-    assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
-    dice = random.Random(0)
-    for kill in range(4):
-        again = ("resume=killed",) if kill else (*command, "hydra.run.dir=killed")
-        with start(tmp_path, *again) as process:
-            if not kill:
-                process.wait_for(tmp_path / "killed/.hydra/config.yaml", "seed")
-            time.sleep(dice.uniform(0.0, 2.5))
-            process.send_signal(signal.SIGKILL)
-    status, _, err = finished(tmp_path, "resume=killed")
-    assert status == 0, err
-    same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_a_signal_ends_the_step_saves_and_says_so(tmp_path: Path) -> None:
