@@ -92,6 +92,12 @@ def ran(folder: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
     return execute(prepared, folder, resume=resume)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder; TensorBoard's by what they hold alone."""
+    named = {p: str(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {name.partition("tfevents")[0]: p.read_bytes() for p, name in named.items()}
+
+
 def rows_of(folder: Path) -> list[str]:
     """The rows of metrics.csv, but for the speed, which no two runs share."""
     rows = (folder / "metrics.csv").read_text().splitlines()

@@ -65,6 +65,8 @@ OF_OURS = {
     "model.nonlinearity=rleu": "allowed: tanh, relu, identity; did you mean relu?",
     "model=lstm model/init=identity": "model/init=identity needs a recurrent matrix without gates, "
     "which model LSTM does not have; allowed: default, chrono, forget_bias, orthogonal",
+    "model=mingru model/init=constant": "allowed: default, chrono, forget_bias",
+    "model/init=chrono": "allowed: default, constant, identity, orthogonal",
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
     "+optimizer.betas=[0.9,2]": "optimizer: Invalid beta parameter at index 1: 2",
     "+model._partial_=true": "model._partial_ is no setting",
