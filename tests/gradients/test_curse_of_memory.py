@@ -1,10 +1,6 @@
 """How strongly a state depends on its recurrent weight, against closed forms, in float64.
 
-h_t = l h_{t-1} + x_t, and g_t = dh_t/dl; inputs k days apart have the covariance rho^k. In the long
-run
-
-    E[h^2] = (1 + rho l) / ((1 - rho l) (1 - l^2))
-    E[g^2] = ((1 + l^2) (1 - l^2 rho^2) + 2 (1 - l^2) l rho) / ((1 - l^2)^3 (1 - l rho)^2)
+h_t = l h_{t-1} + x_t, and g_t = dh_t/dl; inputs k days apart have the covariance rho^k.
 
 N. Zucchet and A. Orvieto, "Recurrent neural networks: vanishing and exploding gradients are not the
 end of the story", NeurIPS 2024. Nothing explodes here, and yet as l goes to 1 the state grows as
@@ -23,10 +19,12 @@ CORRELATIONS = (0.0, 0.5, 0.9)
 
 
 def of_state(l: float, rho: float) -> float:  # noqa: E741
+    """E[h^2] in the long run."""
     return (1 + rho * l) / ((1 - rho * l) * (1 - l**2))
 
 
 def of_sensitivity(l: float, rho: float) -> float:  # noqa: E741
+    """E[g^2] in the long run."""
     above = (1 + l**2) * (1 - l**2 * rho**2) + 2 * (1 - l**2) * l * rho
     return above / ((1 - l**2) ** 3 * (1 - l * rho) ** 2)
 
