@@ -15,7 +15,6 @@ from statland.command.mistakes import describe, hydra_arguments
 
 
 def names(group: str) -> str:
-    """The choices of a config group."""
     return ", ".join(sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")))
 
 

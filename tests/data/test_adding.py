@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import built
+from conftest import built, is_uniform
 from torch import Tensor
 
 from statland.batch import Batch
@@ -31,14 +31,6 @@ def marked(marks: Tensor) -> Tensor:
     """Which two days of each company (B, 2), counted from 1, hold a 1."""
     assert (marks == 1).sum(1).unique().tolist() == [2]
     return (marks == 1).nonzero()[:, 1].reshape(-1, 2) + 1
-
-
-def is_uniform(days: Tensor, first: int, last: int) -> bool:
-    """Whether counts of days lie within five deviations of a uniform draw from first to last."""
-    assert (days.min(), days.max()) == (first, last)
-    share = 1 / (last - first + 1)
-    shares = days.bincount(minlength=last + 1)[first:].double() / len(days)
-    return bool((shares - share).abs().max() < 5 * (share * (1 - share) / len(days)) ** 0.5)
 
 
 def test_of_sum_one_mark_stands_in_each_half_and_the_answer_is_their_sum() -> None:

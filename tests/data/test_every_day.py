@@ -122,8 +122,6 @@ def test_every_day_answers_as_forward_does_on_a_history_that_ends_there(family: 
 
 
 class Always(nn.Module):
-    """Predicts the same logits on every day."""
-
     def __init__(self, *logits: float) -> None:
         super().__init__()
         self.logits = torch.tensor(logits)

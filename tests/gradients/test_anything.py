@@ -86,7 +86,12 @@ STEPS: dict[str, tuple[Step, State, Callable[[Any], Tensor]]] = {
         (torch.ones(H, 2), torch.full((), 0.5)),
         lambda s: s[0].sum(2) * s[1][:, None],
     ),
-    "a cell with a head": (nn.GRUCell(F, H), torch.zeros(H), nn.Linear(H, H)),
+    "a cell with a head": (nn.GRUCell(F, H, bias=False), torch.zeros(H), nn.Linear(H, H)),
+    "a cell of two tensors": (
+        nn.LSTMCell(F, H, bias=False),
+        (torch.rand(H), torch.rand(H)),
+        lambda s: s[0] + s[1],
+    ),
 }
 
 
@@ -183,7 +188,6 @@ class Tagger(nn.Module):
 
 
 def language_model(name: str) -> nn.Module:
-    """A small one with random weights."""
     if name == "GRU":
         return Tagger()
     transformers = pytest.importorskip("transformers")

@@ -77,21 +77,12 @@ def test_evaluating_leaves_each_part_as_it_was() -> None:
     assert [module.training for module in model.modules()] == before == [True] * 4 + [False]
 
 
-def test_padding_changes_nothing(model: SequenceModel) -> None:
+@pytest.mark.parametrize("padding", [7.0, math.nan, math.inf])
+def test_a_company_alone_equals_itself_in_a_batch(padding: float, model: SequenceModel) -> None:
     batch = ragged()
-    padding = torch.arange(batch.x.shape[1]) >= batch.lengths[:, None]
-    values = (7.0, math.nan, math.inf, -math.inf)
-    others = [batch._replace(x=torch.where(padding[..., None], v, batch.x)) for v in values]
-    longer = batch._replace(x=torch.cat([batch.x, torch.ones_like(batch.x)], dim=1))
-    assert padding.any()
-    loss, gradients = loss_and_gradients(model, batch)
-    for changed in (*others, longer):
-        changed_loss, changed_gradients = loss_and_gradients(model, changed)
-        close([changed_loss, *changed_gradients], [loss, *gradients])
-
-
-def test_a_company_alone_equals_itself_in_a_batch(model: SequenceModel) -> None:
-    batch = ragged()
+    is_padding = torch.arange(batch.x.shape[1]) >= batch.lengths[:, None]
+    assert is_padding.any()
+    batch = batch._replace(x=torch.where(is_padding[..., None], padding, batch.x))
     loss, gradients = loss_and_gradients(model, batch)
     alone = [
         loss_and_gradients(model, Batch(b.x[:, : int(b.lengths)], b.lengths, b.y))

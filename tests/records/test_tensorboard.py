@@ -26,7 +26,6 @@ STORY = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, EventAccumulator]:
-    """A run of each model, as it is read."""
     folder = tmp_path_factory.mktemp("runs")
     with drawing():
         for name, model in zip(RUNS, (*SOME, SOME[-1]), strict=False):

@@ -12,7 +12,6 @@ from conftest import ROOT
 
 
 def memory_and_files(process: subprocess.Popen[str]) -> tuple[float, int]:
-    """Resident MiB, and the number of open files."""
     proc = Path("/proc", str(process.pid))
     pages = int((proc / "statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(list((proc / "fd").iterdir()))

@@ -73,23 +73,16 @@ def test_a_run_in_progress_is_read_at_its_newest_checkpoint(
 
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
     ran(tmp_path / "a", *QUICK)
-    (tmp_path / "empty").mkdir()
-    for name, lose in {"no_checkpoint": "checkpoint*.pt", "no_identity": "run.json"}.items():
-        shutil.copytree(tmp_path / "a", tmp_path / name)
-        for path in (tmp_path / name).glob(lose):
-            path.unlink()
-    shutil.copytree(tmp_path / "a", tmp_path / "damaged")
-    for path in (tmp_path / "damaged").glob("checkpoint*.pt"):
-        path.write_bytes(b"junk")
-    for name, words in {
-        "nowhere": "nowhere has no run.json; allowed: the folder of a run",
-        "empty": "empty has no run.json; allowed: the folder of a run",
-        "no_identity": "no_identity has no run.json",
-        "no_checkpoint": "no_checkpoint has no checkpoint yet; allowed: a run that has made one",
-        "damaged": "damaged/checkpoint.pt cannot be read: ",
-    }.items():
+    made = tmp_path / "a/checkpoint.pt"
+    for break_it, words in (
+        (lambda: made.write_bytes(b"junk"), "a/checkpoint.pt cannot be read: "),
+        (made.unlink, "a has no checkpoint yet; allowed: a run that has made one"),
+        ((tmp_path / "a/run.json").unlink, "a has no run.json; allowed: the folder of a run"),
+        (lambda: shutil.rmtree(tmp_path / "a"), "a has no run.json; allowed: the folder of a run"),
+    ):
+        break_it()
         with pytest.raises(SettingError) as refused:
-            load_run(tmp_path / name)
+            load_run(tmp_path / "a")
         assert words in str(refused.value)
         assert "\n" not in str(refused.value)
 

@@ -24,7 +24,6 @@ MODELS = ("convolution", "diagonal")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 20 steps of each model."""
     folder = tmp_path_factory.mktemp("runs")
     for model in MODELS:
         ran(folder / model, *TRUSTED, f"model={model}", *QUICK, "steps=20")
