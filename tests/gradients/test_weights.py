@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import Scaling, data, scaling, squared
+from oracles import Scaling, data, scaling, spoilt, squared
 from torch import Tensor, nn
 
 from statland.batch import Batch
@@ -221,8 +221,8 @@ def test_companies_whose_state_is_nan_are_left_out() -> None:
     model = RNNCell(1, 1, 6, 1, "tanh", default).double()
     x, lengths, y = data(LENGTHS)
     alone = weight_flow(model, x, lengths, squared(y))
+    x = spoilt(x, lengths)
     x[1, 3] = math.nan
-    x[0, 9:] = math.nan  # padding
     measured = weight_flow(model, x, lengths, squared(y))
     assert measured.lost.tolist() == [False, True, False, False]
     assert measured.together[1].isnan().all()

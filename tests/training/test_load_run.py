@@ -130,6 +130,7 @@ HEAVY = ("hydra", "tensorboard", "matplotlib", "pandas", "scipy")
         ("import statland; statland.__all__", ("torch", "rich", *HEAVY)),
         ("import statland.gradients", ("rich", *HEAVY)),
         ("from statland import Monitor, load_run", HEAVY),
+        ("import statland.gradients.figures, statland.report.figures", ("matplotlib.pyplot",)),
     ],
 )
 def test_an_import_loads_no_package_before_it_is_needed(line: str, unused: tuple[str]) -> None:

@@ -107,12 +107,6 @@ def check_flow(folder: Path, model: SequenceModel, by_tag: dict[str, pd.Series])
             ).all()
 
 
-def test_the_pictures_of_a_run(pictures: None, tmp_path: Path) -> None:
-    ran(tmp_path, *QUICK)
-    for name in ("profile", "heatmap"):
-        assert (tmp_path / f"{name}.png").stat().st_size > 5000
-
-
 @pytest.mark.parametrize("model", ["model=rnn_cell", "model=tcn model.dropout=0.5"])
 def test_how_often_a_run_is_measured_changes_nothing(model: str, tmp_path: Path) -> None:
     """Every number of training, bit for bit; dropout draws the same numbers."""
