@@ -179,8 +179,11 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "X.CSV").write_text(PLAIN)
     with pytest.raises(PriceFileError, match="has company X already"):
         read_folder(tmp_path)
-    os.mkfifo(tmp_path / "P.csv")  # which is not waited for
-    with pytest.raises(PriceFileError, match=r"P\.csv: no file"):
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(PriceFileError, match=r"pipe\.csv: no file"):
         read_folder(tmp_path)
 
 
