@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from statland.command.compose import plain
 from statland.models.base import RecurrentModel, SequenceModel
@@ -26,6 +27,9 @@ MODELS = sorted(path.stem for path in (ROOT / "configs/model").glob("*.yaml"))
 MARKETS = sorted(path.stem for path in (ROOT / "configs/data").glob("*.yaml"))
 INITS = sorted(path.stem for path in (ROOT / "configs/model/init").glob("*.yaml"))
 OPTIMIZERS = sorted(path.stem for path in (ROOT / "configs/optimizer").glob("*.yaml"))
+
+# The models and the market of tests/two_files.
+OWN = f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]"
 
 # One yaml file for each class: the others set another initialisation or nonlinearity of it.
 FAMILIES = [n for n in MODELS if "_target_" in (ROOT / f"configs/model/{n}.yaml").read_text()]
@@ -87,6 +91,20 @@ def ran(folder: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
     varied = [override.split("=")[0].lstrip("+~") for override in overrides]
     prepared = prepare(settings_of(*overrides), choices_of(overrides), varied)
     return execute(prepared, folder, resume=resume)
+
+
+def is_uniform(places: Tensor, first: int, last: int) -> bool:
+    """Whether counts of places lie within five deviations of a uniform draw from first to last."""
+    assert (places.min(), places.max()) == (first, last)
+    share = 1 / (last - first + 1)
+    shares = places.bincount(minlength=last + 1)[first:].double() / len(places)
+    return bool((shares - share).abs().max() < 5 * (share * (1 - share) / len(places)) ** 0.5)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder; TensorBoard's by what they hold alone."""
+    named = {p: str(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {name.partition("tfevents")[0]: p.read_bytes() for p, name in named.items()}
 
 
 def rows_of(folder: Path) -> list[str]:
@@ -154,7 +172,6 @@ def _small(model_name: str) -> SequenceModel:
 
 @pytest.fixture
 def recurrent(model: SequenceModel) -> RecurrentModel:
-    """Each model that has a state."""
     if not isinstance(model, RecurrentModel):
         pytest.skip("has no state")
     return model

@@ -56,7 +56,6 @@ class Script:
         return self.returncode
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
         os.kill(self.pid, number)
 
     def wait_for(self, path: Path, words: str) -> None:
@@ -66,7 +65,6 @@ class Script:
             time.sleep(0.002)
 
     def communicate(self, timeout: float = 120) -> tuple[str, str]:
-        """Wait for its end; what it printed."""
         end = time.monotonic() + timeout
         while self.poll() is None:
             assert time.monotonic() < end, f"{self.args} has not ended after {timeout} s"
@@ -98,7 +96,6 @@ def run_script(name: str, *arguments: str, folder: Path) -> subprocess.Completed
 def _in_child(
     script: Path, arguments: tuple[str, ...], folder: Path, out: BinaryIO, err: BinaryIO
 ) -> int:
-    """Become the script; its exit status."""
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out.fileno(), 1)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import curves_of
+from conftest import contents, curves_of
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -123,7 +123,7 @@ def test_it_is_compared_beside_the_bench_s_own(tmp_path: Path) -> None:
 
 def test_a_second_run_adds_nothing_to_the_first(tmp_path: Path) -> None:
     trained(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = contents(tmp_path)
     with pytest.raises(SettingError, match="holds a run already; allowed: a new folder"):
         trained(tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert contents(tmp_path) == before

@@ -16,7 +16,6 @@ HOMES = {"diagonal": "models", "convolution": "models", "pair": "data"}
 
 
 def copy_project(folder: Path) -> None:
-    """Copy the project, and give it the two models and the market of tests/two_files."""
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*LEFT_OUT), dirs_exist_ok=True)
     for name, home in HOMES.items():  # under another name: the package is in the tests there too
         shutil.copy(OWN / f"{name}.py", folder / f"src/statland/{home}/new_{name}.py")

@@ -16,12 +16,9 @@ READMES = ("README.md", "configs/experiment/README.md", "scripts/README.md")
 README = "\n".join((ROOT / path).read_text() for path in READMES)
 
 
-def train(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return run_script("train.py", *arguments, folder=folder)
-
-
 def test_a_run_and_its_folder(tmp_path: Path) -> None:
-    done = train("model=lstm", "data=recall", "steps=3", "seed=7", folder=tmp_path)
+    words = ("model=lstm", "data=recall", "steps=3", "seed=7")
+    done = run_script("train.py", *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
     (folder,) = tmp_path.glob("runs/*/*")
@@ -34,17 +31,6 @@ def test_a_run_and_its_folder(tmp_path: Path) -> None:
     config = yaml.safe_load((folder / ".hydra/config.yaml").read_text())
     assert (config["seed"], config["steps"]) == (7, 3)
     assert "after 3 updates" in (folder / "train.log").read_text()
-
-
-@pytest.mark.parametrize("key", ["folder", "hydra.run.dir"])
-def test_an_earlier_run_is_never_overwritten(key: str, tmp_path: Path) -> None:
-    again = ("steps=2", "probe_every=null", f"{key}=here")
-    assert train(*again, folder=tmp_path).returncode == 0
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    second = train(*again, "model=lstm", folder=tmp_path)
-    assert second.returncode == 2
-    assert "here holds a run already" in second.stderr
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def commands() -> list[str]:

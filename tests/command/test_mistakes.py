@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, refusal
+from conftest import OWN, ROOT, refusal
 from forked import run_script
 from hydra import compose, initialize_config_dir
 
@@ -15,7 +15,6 @@ from statland.command.mistakes import describe, hydra_arguments
 
 
 def names(group: str) -> str:
-    """The choices of a config group."""
     return ", ".join(sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml")))
 
 
@@ -65,12 +64,31 @@ OF_OURS = {
     "model.nonlinearity=rleu": "allowed: tanh, relu, identity; did you mean relu?",
     "model=lstm model/init=identity": "model/init=identity needs a recurrent matrix without gates, "
     "which model LSTM does not have; allowed: default, chrono, forget_bias, orthogonal",
+    "model=mingru model/init=constant": "allowed: default, chrono, forget_bias",
+    "model/init=chrono": "allowed: default, constant, identity, orthogonal",
     "model.init=constant": "model.init is 'constant'; allowed: a choice of model/init=",
     "+optimizer.betas=[0.9,2]": "optimizer: Invalid beta parameter at index 1: 2",
     "+model._partial_=true": "model._partial_ is no setting",
     "model._target_=statland.models.base.unroll": "which is no subclass of torch.nn",
     "trust=[nowhere] model._target_=nowhere.M": "No module named 'nowhere'",
     "optimizer._target_=torch.optim.Adm": "did you mean Adam?",
+    # what one part cannot have, or not together with another
+    "data=adding data.convention=product": "convention is 'product'; allowed: sum, anywhere, hoch",
+    "data=adding data.min_days=3 data.convention=hochreiter": "data.min_days is 3; allowed: at "
+    "least 4 where data.convention is hochreiter",
+    "data=adding data.max_days=long data.min_days=null": "max_days is 'long'; allowed: a whole",
+    "data=temporal_order data.task=6c": "data.task is '6c'; allowed: 6a, 6b",
+    "data=temporal_order data.task=2": "data.task is 2; allowed: 6a, 6b",
+    "data=temporal_order data.min_days=3": "is 3; allowed: at least 4 where data.task is 6a",
+    "data=temporal_order data.min_days=4 data.task=6b": "at least 5 where data.task is 6b",
+    "data=pairs data.pairs=4 data.max_days=11": "at least 12, for 4 keys",
+    "data=pairs data.pairs=4 data.vocabulary=7": "at least 8 for 4 pairs",
+    "model=transformer model.num_heads=3": "model.num_heads is 3 with model.hidden_size 32; "
+    "allowed: a hidden size that is a multiple of 6",
+    "model=transformer model.hidden_size=36": "multiple of 8",
+    "model=lru model.r_min=0.9 model.r_max=0.5": "model.r_min 0.9 is above model.r_max 0.5",
+    f"{OWN} trust=[two_files] model=convolution data=parity data.labels=every": "data.labels is "
+    "every; allowed: last, as Convolution has no every_day",
 }
 
 # Whole commands, their exit status (1: Hydra refuses it, 2: we do), and words of the message.

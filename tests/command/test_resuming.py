@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import contents
 from forked import run_script
 
 from statland.records import checkpoint
@@ -16,10 +17,6 @@ SMALL = ("data.max_days=8", "log_every=5", "validate_every=30", "probe_every=nul
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_script("train.py", *arguments, folder=folder)
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +67,7 @@ def test_its_own_settings_may_be_repeated_and_no_others_given(runs: Path, tmp_pa
     before = contents(runs / "whole")
     for arguments, key in (
         (["hydra.run.dir=whole", "seed=5"], "whole holds a run already"),
+        (["folder=whole", "model=lstm"], "whole holds a run already"),
         (["resume=whole", "seed=5"], "seed is 5, and in the run to resume 0; allowed: its own"),
         (["resume=whole", "model=gru"], "model is gru, and in the run to resume lstm; allowed"),
         (["resume=whole", "steps=40"], "steps is 40; allowed: at least 60"),

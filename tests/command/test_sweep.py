@@ -203,7 +203,6 @@ def test_two_equal_sweeps_at_once_share_the_jobs(tmp_path: Path) -> None:
 
 
 def training_process(folder: Path) -> int:
-    """The process that has a run's metrics.csv open."""
     metrics = str(folder / "metrics.csv")
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from conftest import built
+from conftest import built, is_uniform
 from torch import Tensor
 
 from statland.batch import Batch
 from statland.data.adding import Adding
-from statland.settings import SettingError
 from statland.training.evaluation import baselines
 
 OF_1997 = ("data.convention=hochreiter", "data.min_days=null", "data.max_days=110")
@@ -32,14 +31,6 @@ def marked(marks: Tensor) -> Tensor:
     """Which two days of each company (B, 2), counted from 1, hold a 1."""
     assert (marks == 1).sum(1).unique().tolist() == [2]
     return (marks == 1).nonzero()[:, 1].reshape(-1, 2) + 1
-
-
-def is_uniform(days: Tensor, first: int, last: int) -> bool:
-    """Whether counts of days lie within five deviations of a uniform draw from first to last."""
-    assert (days.min(), days.max()) == (first, last)
-    share = 1 / (last - first + 1)
-    shares = days.bincount(minlength=last + 1)[first:].double() / len(days)
-    return bool((shares - share).abs().max() < 5 * (share * (1 - share) / len(days)) ** 0.5)
 
 
 def test_of_sum_one_mark_stands_in_each_half_and_the_answer_is_their_sum() -> None:
@@ -164,22 +155,3 @@ def test_a_sequence_is_right_below_0_04() -> None:
     right = adding().score(y + error, y)["accuracy"]
     assert right[:4].tolist() == [1, 1, 1, 0]
     assert right[4].isnan()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (
-            "data.convention=product",
-            "data.convention is 'product'; allowed: sum, anywhere, hochreiter",
-        ),
-        (
-            "data.min_days=3 data.convention=hochreiter",
-            "data.min_days is 3; allowed: at least 4 where data.convention is hochreiter",
-        ),
-        ("data.max_days=long data.min_days=null", "data.max_days is 'long'; allowed: a whole"),
-    ],
-)
-def test_wrong_settings_are_refused(overrides: str, message: str) -> None:
-    with pytest.raises(SettingError, match="^" + message.replace(".", r"\.")):
-        adding(*overrides.split())

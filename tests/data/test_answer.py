@@ -25,7 +25,10 @@ def of_order(days: Tensor) -> Tensor:
 RULES: dict[tuple[str, ...], tuple[Callable[[Tensor], Tensor], int]] = {
     ("recall",): (lambda days: days[0], 49),
     ("recall", "data.filler=hard", "data.min_days=5"): (lambda days: days[0], 49),
-    ("statland",): (lambda days: (2 * days[1] - days[0]).clamp(0, 1), 1),
+    **{
+        ("statland", f"data.shock={shock}"): (lambda days: (2 * days[1] - days[0]).clamp(0, 1), 1)
+        for shock in (0, 0.5, 1)
+    },
     ("adding", "data.max_days=50"): (lambda days: days[:, :1].sum(0), 49),
     ("adding", *HOCHREITER): (lambda days: 0.5 + days[:, :1].sum(0) / 4, 108),
     ("temporal_order", "data.min_days=null", "data.max_days=110"): (of_order, 100),
@@ -51,14 +54,3 @@ def test_the_answer_follows_from_the_marked_days_and_from_each_of_them(
                 decides |= {place} if not torch.allclose(rule(changed), y) else set()
     assert decides == set(range(max(map(len, marked))))
     assert span_of(market.answer, batches) == farthest
-
-
-def test_marks_are_on_days_that_were_traded(market_name: str) -> None:
-    market = built(f"data={market_name}")[0]
-    for batch in (market.train_batch(0), *market.validation()):
-        if (answer := market.answer(batch)) is None:
-            assert span_of(market.answer, [batch]) is None
-            continue
-        assert (answer.dtype, answer.shape) == (torch.bool, batch.x.shape[:2])
-        assert answer.any(1).all()
-        assert not answer[torch.arange(answer.shape[1]) >= batch.lengths[:, None]].any()

@@ -6,15 +6,13 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, ROOT, built, ran, refusal
+from conftest import FAMILIES, built, ran
 from torch import Tensor, nn
 
 from statland.batch import Batch, loss
 from statland.data.group import multiplication_table
 from statland.models.base import predict_answers
 from statland.training.evaluation import baselines, evaluate
-
-OWN = f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]"
 
 
 def words(batch: Batch) -> Tensor:
@@ -89,8 +87,6 @@ def test_values_are_those_of_the_keys_that_come_again() -> None:
             assert y[days].tolist() == [value_of[word[day]] for day in days]
             assert marked == word.index(word[age - 1]) + 1
             assert max(value_of) < 16 <= min(value_of.values())
-    assert "at least 12, for 4 keys" in refusal("data=pairs", "data.pairs=4", "data.max_days=11")
-    assert "at least 8 for 4 pairs" in refusal("data=pairs", "data.pairs=4", "data.vocabulary=7")
 
 
 def test_only_the_first_and_the_last_symbol_of_a_long_lag_differ() -> None:
@@ -126,8 +122,6 @@ def test_every_day_answers_as_forward_does_on_a_history_that_ends_there(family: 
 
 
 class Always(nn.Module):
-    """Predicts the same logits on every day."""
-
     def __init__(self, *logits: float) -> None:
         super().__init__()
         self.logits = torch.tensor(logits)
@@ -169,13 +163,6 @@ def test_longer_histories_are_a_validation_of_their_own(tmp_path) -> None:
     alone = ran(tmp_path / "alone", *settings, "data.longer_days=null")
     assert alone["longer"] == {}
     assert alone["validation"] == summary["validation"]
-
-
-def test_a_model_of_the_last_day_alone_is_refused_where_every_day_is_asked() -> None:
-    said = refusal(
-        OWN, "trust=[two_files]", "model=convolution", "data=parity", "data.labels=every"
-    )
-    assert "data.labels is every; allowed: last, as Convolution has no every_day" in said
 
 
 @pytest.mark.parametrize("model", ["exprnn", "rnn_cell", "lstm"])

@@ -12,10 +12,10 @@ import torch
 from conftest import MARKETS, ROOT, built
 
 from statland.data.base import Market, SyntheticMarket
-from statland.data.statland import RULES
 from statland.data.stocks import Stocks, full_batches
 from statland.settings import SettingError
 from statland.training.evaluation import baselines
+from statland.training.watch import span_of
 
 # The farthest day is marked, and all others count as well: test_every_day.py.
 EVERY_DAY_COUNTS = {"parity", "group"}
@@ -40,10 +40,7 @@ def test_batches_are_a_pure_function_of_seed_and_step(market_name: str) -> None:
     for step, batch in zip(steps, first, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(batch, again[step], strict=True))
     assert first[0].x.shape != first[1].x.shape or not torch.equal(first[0].x, first[1].x)
-    reseeded = market(market_name, "seed=1")
-    for a, b in zip(one.validation(), reseeded.validation(), strict=True):  # always the same
-        assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
-    reseeded = reseeded.train_batch(0)
+    reseeded = market(market_name, "seed=1").train_batch(0)
     assert reseeded.x.shape != first[0].x.shape or not torch.equal(reseeded.x, first[0].x)
 
 
@@ -60,27 +57,18 @@ def test_validation_ages_are_evenly_spread(market_name: str) -> None:
         assert ages.mean() == pytest.approx((youngest + oldest) / 2, abs=0.01)
 
 
-def test_validation_is_always_the_same(market_name: str) -> None:
-    one, other = market(market_name), market(market_name, "seed=1")
-    one.train_batch(3)
-    for batches in (one.validation(), other.validation()):
-        for a, b in zip(one.validation(), batches, strict=True):
-            assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
-
-
-def test_validation_again_is_of_other_companies_and_always_the_same(market_name: str) -> None:
+def test_validation_is_always_the_same_and_again_of_other_companies(market_name: str) -> None:
     """Of as many and as old ones. Price files have no others."""
     one, other = market(market_name), market(market_name, "seed=1")
-    again = one.validation_again()
+    first, again = one.validation(), one.validation_again()
+    one.train_batch(3)
+    for it in (one, other):
+        for a, b in zip(first + again, it.validation() + it.validation_again(), strict=True):
+            assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
     if not isinstance(one, SyntheticMarket):
         assert again == []
         return
-    one.train_batch(3)
-    assert len(again) == len(one.validation())
-    for batches in (one.validation_again(), other.validation_again()):
-        for a, b in zip(again, batches, strict=True):
-            assert all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
-    for a, b in zip(again, one.validation(), strict=True):
+    for a, b in zip(again, first, strict=True):
         assert torch.equal(a.lengths, b.lengths)
         assert not torch.equal(a.x, b.x)
 
@@ -104,6 +92,12 @@ def test_batches_keep_the_contract(market_name: str) -> None:
         padding = torch.arange(days) >= lengths[:, None]
         assert not x[padding].any()
         assert not batch.asked[padding].any()
+        if (answer := it.answer(batch)) is None:
+            assert span_of(it.answer, [batch]) is None
+        else:
+            assert (answer.dtype, answer.shape) == (torch.bool, (companies, days))
+            assert answer.any(1).all()
+            assert not answer[padding].any()
         ages |= set(lengths.tolist())
     bounds = (it.min_days, it.max_days) if isinstance(it, SyntheticMarket) else (12, 19)
     assert ages == set(range(bounds[0], bounds[1] + 1))
@@ -129,8 +123,7 @@ def test_the_marked_days_decide_the_answer(market_name: str) -> None:
         marks = it.answer(batch)
         if marks is None:
             pytest.skip("nobody knows the days that decide its answer")
-        for x, age, mark, y in zip(batch.x, batch.lengths, marks, batch.y, strict=True):
-            assert not mark[age:].any()
+        for x, mark, y in zip(batch.x, marks, batch.y, strict=True):
             values = x[mark].flatten().tolist()
             answers.setdefault(tuple(values), set()).add(tuple(y.flatten().tolist()))
             shorter = tuple(values[it.input_size :])
@@ -156,28 +149,12 @@ def test_companies_of_recall_are_equally_old_unless_min_days_is_set() -> None:
     assert {5, 21} <= set(torch.cat([batch.lengths for batch in mixed]).tolist())
 
 
-def test_statland_obeys_the_four_rules() -> None:
-    seen = set()
-    for shock in (0, 0.5, 1):
-        it = market("statland", f"data.shock={shock}", "data.min_days=2")
-        for step in range(50):
-            x, lengths, y = it.train_batch(step)
-            each = torch.arange(len(x))
-            yesterday, today = x[each, lengths - 2, 0], x[each, lengths - 1, 0]
-            for pair, tomorrow in zip(
-                zip(yesterday.tolist(), today.tolist(), strict=True), y[:, 0].tolist(), strict=True
-            ):
-                assert RULES[pair] == tomorrow
-                seen.add(pair)
-            assert set(x.unique().tolist()) <= {0, 0.5, 1}
-    assert seen == set(RULES)
-
-
 def test_statland_without_shocks_follows_its_rule_on_every_day() -> None:
     calm = market("statland", "data.shock=0", "data.min_days=10").train_batch(0)
     shaken = market("statland", "data.shock=1", "data.min_days=10").train_batch(0)
     broken = []
     for x, lengths, _ in (calm, shaken):
+        assert set(x.unique().tolist()) == {0, 0.5, 1}
         follows = (2 * x[:, 1:-1, 0] - x[:, :-2, 0]).clamp(0, 1)
         before_the_last_two = torch.arange(2, x.shape[1]) < lengths[:, None] - 2
         broken.append((follows != x[:, 2:, 0])[before_the_last_two].double().mean().item())
@@ -273,60 +250,51 @@ def test_baselines_as_stated() -> None:
         assert set(baselines(it)) == expected
 
 
-def test_stocks_are_the_log_returns_of_the_files() -> None:
-    """Samples rebuilt from the CSV files by hand."""
-    it = market("stocks", "data.max_days=30")
-    closes, dates = {}, set()
-    for path in (ROOT / "data/stocks").glob("*.csv"):
+@pytest.mark.parametrize(
+    ("name", "column", "layout", "rows"),
+    [
+        (
+            "stocks",
+            "Adj Close",
+            "%Y-%m-%d",
+            {"AAPL": 3270, "FB": 196, "GOOG": 2148, "IBM": 3270, "MSFT": 3270},
+        ),
+        ("oil", "Close", "%m/%d/%Y", {"WTI": 8321}),  # FRED's layout, with "." on holidays
+    ],
+)
+def test_samples_are_the_log_returns_of_the_files(
+    name: str, column: str, layout: str, rows: dict[str, int]
+) -> None:
+    """Rebuilt from the CSV files by hand."""
+    it, closes = market(name, "data.max_days=30"), {}
+    for path in sorted((ROOT / "data" / name).glob("*.csv")):
         with path.open() as file:
-            rows = list(csv.DictReader(file))
-        closes[path.stem] = [(row["Date"], float(row["Adj Close"])) for row in rows]
-        dates |= {row["Date"] for row in rows}
-    assert {name: len(rows) for name, rows in closes.items()} == {
-        "AAPL": 3270,
-        "IBM": 3270,
-        "MSFT": 3270,
-        "GOOG": 2148,
-        "FB": 196,
-    }
-    cut = sorted(dates)[int(0.8 * len(dates))]
-    past = {
-        name: [np.log(b[1] / a[1]) for a, b in pairwise(rows) if b[0] < cut]
-        for name, rows in closes.items()
-    }
-    scale = np.concatenate(list(past.values())).std()
+            priced = [row for row in csv.DictReader(file) if row[column] != "."]
+        closes[path.stem] = [
+            (datetime.strptime(row["Date"], layout), float(row[column])) for row in priced
+        ]
+    assert {name: len(own) for name, own in closes.items()} == rows
+    assert it.names == list(rows)
+    assert it.notes == (["rows without a price, left out: 290 (WTI 290)"] if name == "oil" else [])
+    dates = sorted({day for own in closes.values() for day, _ in own})
+    cut = dates[int(0.8 * len(dates))]
+    returns = [[np.log(b[1] / a[1]) for a, b in pairwise(own)] for own in closes.values()]
+    past = [sum(day < cut for day, _ in own[1:]) for own in closes.values()]
+    scale = np.concatenate([own[:end] for own, end in zip(returns, past, strict=True)]).std()
+    for found, own in zip(it.returns, returns, strict=True):
+        torch.testing.assert_close(found, torch.tensor(np.array(own) / scale).float())
     expected = {
-        tuple(np.float32(r / scale) for r in [*returns[max(0, day - 30) : day], returns[day]])
-        for returns in past.values()
-        for day in range(5, len(returns))
+        (*found[max(0, day - 30) : day].tolist(), found[day].item())
+        for found, end in zip(it.returns, past, strict=True)
+        for day in range(5, end)
     }
-    epoch = len(it.stops)
     seen = [
         (*x[i, : lengths[i], 0].tolist(), y[i, 0].item())
-        for x, lengths, y in (it.train_batch(step) for step in range(epoch))
+        for x, lengths, y in (it.train_batch(step) for step in range(len(it.stops)))
         for i in range(len(x))
     ]
-    assert len(seen) == sum(max(0, len(returns) - 5) for returns in past.values())
-    rounded = {tuple(round(float(v), 4) for v in sample) for sample in expected}
-    assert {tuple(round(v, 4) for v in sample) for sample in seen} == rounded
-
-
-def test_oil_is_the_log_returns_of_its_file() -> None:
-    """Rebuilt from the CSV file by hand; its layout, month first and "." on holidays, is FRED's."""
-    it = market("oil")
-    with (ROOT / "data/oil/WTI.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    priced = [row for row in rows if row["Close"] != "."]
-    assert it.notes == [f"rows without a price, left out: {len(rows) - len(priced)} (WTI 290)"]
-    assert (rows[0]["Date"], rows[-1]["Date"]) == ("1/2/1986", "1/3/2019")
-    days = [datetime.strptime(row["Date"], "%m/%d/%Y").date() for row in priced]
-    assert days == sorted(set(days))
-    returns = [np.log(float(b["Close"]) / float(a["Close"])) for a, b in pairwise(priced)]
-    past = [r for r, day in zip(returns, days[1:], strict=True) if day < days[int(0.8 * len(days))]]
-    torch.testing.assert_close(
-        it.returns[0], torch.tensor(np.array(returns) / np.std(past), dtype=torch.float32)
-    )
-    assert len(it.train) == len(past) - 5
+    assert set(seen) == expected
+    assert len(seen) == sum(max(0, end - 5) for end in past)
 
 
 def test_packaged_prices_are_found_from_any_folder(

@@ -1,47 +1,30 @@
 """How strongly a state depends on its recurrent weight, against closed forms, in float64.
 
-h_t = l h_{t-1} + x_t, and g_t = dh_t/dl; inputs k days apart have the covariance rho^k. In the long
-run
-
-    E[h^2] = (1 + rho l) / ((1 - rho l) (1 - l^2))
-    E[g^2] = ((1 + l^2) (1 - l^2 rho^2) + 2 (1 - l^2) l rho) / ((1 - l^2)^3 (1 - l rho)^2)
+h_t = l h_{t-1} + x_t, and g_t = dh_t/dl; inputs k days apart have the covariance rho^k.
 
 N. Zucchet and A. Orvieto, "Recurrent neural networks: vanishing and exploding gradients are not the
 end of the story", NeurIPS 2024. Nothing explodes here, and yet as l goes to 1 the state grows as
 1 / (1 - l) and its dependence on l as the cube of that: their curse of memory.
 """
 
-import math
-
 import pytest
 import torch
 from conftest import built
-from torch import Tensor, nn
+from oracles import scaling
 
-from statland.gradients import Recurrence, gradient_flow, weight_flow
-from statland.gradients.weights import contributions
+from statland.gradients import weight_flow
 from statland.models.base import RecurrentModel
 
 CORRELATIONS = (0.0, 0.5, 0.9)
 
 
-class Linear(nn.Module):
-    """h_t = l h_{t-1} + x_t."""
-
-    def __init__(self, l: float) -> None:  # noqa: E741
-        super().__init__()
-        self.l = nn.Parameter(torch.tensor(l, dtype=torch.float64))
-
-    def forward(self, x_t: Tensor, h: Tensor) -> Tensor:
-        """One day: (B, 1), (B, 1) -> (B, 1)."""
-        return self.l * h + x_t
-
-
 def of_state(l: float, rho: float) -> float:  # noqa: E741
+    """E[h^2] in the long run."""
     return (1 + rho * l) / ((1 - rho * l) * (1 - l**2))
 
 
 def of_sensitivity(l: float, rho: float) -> float:  # noqa: E741
+    """E[g^2] in the long run."""
     above = (1 + l**2) * (1 - l**2 * rho**2) + 2 * (1 - l**2) * l * rho
     return above / ((1 - l**2) ** 3 * (1 - l * rho) ** 2)
 
@@ -56,26 +39,13 @@ def test_the_measured_days_sum_to_the_sensitivity(l: float, days: int) -> None: 
     ages = torch.arange(1, days + 1)
     x = torch.zeros(days, days, 1, dtype=torch.float64)
     x[:, 0] = 1
-    model = Recurrence(Linear(l), initial=torch.zeros(1, dtype=torch.float64))
-    flow = gradient_flow(model, x, ages)
-    before = {name: states[:-1].transpose(0, 1) for name, states in flow.states.items()}
-    v = {name: values.transpose(0, 1) for name, values in flow.directions.items()}
-    terms = contributions(model, dict(model.named_parameters()), x, before, v)["step.l"]
-    day = torch.arange(days)
-    traded = day < ages[:, None]
-    sizes = 10 ** flow.log10["state"].gather(1, (ages[:, None] - 1 - day).clamp(min=0))
-    weighs = (terms * sizes).where(traded, 0).sum(1).detach()
+    weighs = 10 ** weight_flow(scaling(l), x, ages).summed["step.w"]  # none is below 0
     expected = (ages - 1) * l ** (ages.double() - 2)
     torch.testing.assert_close(weighs, expected, rtol=1e-9, atol=1e-14)
     apart = (ages[:, None] - ages).abs().double()
     for rho in CORRELATIONS:
         found = weighs @ torch.tensor(rho, dtype=torch.float64) ** apart @ weighs
         assert found.item() == pytest.approx(of_sensitivity(l, rho), rel=1e-8)
-    # Every day but the first teaches alike, however small the flow to it.
-    oldest = weight_flow(model, x, ages).together[-1]
-    torch.testing.assert_close(
-        oldest[:-1], torch.full((days - 1,), (days - 2) * math.log10(l)).double()
-    )
 
 
 @pytest.mark.parametrize(("l", "rho"), [(0.5, 0.0), (0.9, 0.9)])

@@ -19,7 +19,6 @@ class Weighted(SequenceModel):
         self.weights = nn.Parameter(weights)  # (T, F, K)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, F) to (B, K)."""
         return torch.einsum("btf,tfk->bk", x, self.weights[: x.shape[1]])
 
 
@@ -38,9 +37,8 @@ def expected(model: Weighted, batch: Batch, day: int) -> float:
                 moved = batch.x[c, day] - batch.x[b, day]
                 changes.append((moved[:, None] * model.weights[day]).sum(0))
                 aparts.append(p[c] - p[b])
-    squares = (torch.stack(v).square().mean() for v in (changes, aparts))
-    change, apart = squares
-    return math.sqrt(change.item() / apart.item())
+    change, apart = (torch.stack(v).square().mean().item() for v in (changes, aparts))
+    return math.sqrt(change / apart)
 
 
 def test_a_linear_readout() -> None:

@@ -50,11 +50,12 @@ def test_the_error_is_that_of_each_company_s_own_loss() -> None:
     assert measured.scalars["profile_summary/lost_companies"] == 0
 
 
-def readout(weight: float) -> tuple[SequenceModel, Batch, Tensor]:
+def readout(weight: float, bias: float = 0) -> tuple[SequenceModel, Batch, Tensor]:
     """A model whose readout has this weight, with the probe batch of recall."""
     market, model, _ = built("data=recall", "data.max_days=9", "model.hidden_size=1")
     with torch.no_grad():
         model.output.weight.fill_(weight)
+        model.output.bias.fill_(bias)
     batch = probe_batch(market.validation())
     answer = market.answer(batch)
     assert answer is not None
@@ -65,12 +66,14 @@ def test_a_flow_of_exactly_0_vanishes_and_a_prediction_of_nan_is_lost() -> None:
     nothing = measure(*readout(0.0))
     assert (nothing.gradient["verdict"], nothing.gradient["reach_days"]) == ("vanishes", None)
     assert (nothing.gradient["answer_share"], nothing.gradient["answer_zero"]) == (None, True)
-    assert nothing.gradient["answer_importance"] == 0
+    assert nothing.gradient["answer_importance"] == nothing.gradient["lost_companies"] == 0
     assert nothing.scalars["gradient/answer_share"] == -math.inf
-    lost = measure(*readout(math.nan))
-    assert (lost.gradient["verdict"], lost.gradient["lost_companies"]) == (None, 16)
-    assert (lost.gradient["answer_share"], lost.gradient["answer_zero"]) == (None, False)
-    assert lost.scalars["gradient/answer_share"] is None
+    assert verdict(nothing.gradient, None) == "vanishes: it is exactly 0 on every day"
+    for lost in (measure(*readout(math.nan)), measure(*readout(1, math.nan))):
+        assert (lost.gradient["verdict"], lost.gradient["lost_companies"]) == (None, 16)
+        assert (lost.gradient["answer_share"], lost.gradient["answer_zero"]) == (None, False)
+        assert lost.scalars["gradient/answer_share"] is None
+        assert verdict(lost.gradient, None).startswith("is not known: the prediction is nan for ")
 
 
 def test_without_an_answer_nothing_is_said_of_it() -> None:
@@ -88,30 +91,12 @@ def test_without_an_answer_nothing_is_said_of_it() -> None:
 
 def test_an_error_of_exactly_0_is_known() -> None:
     """A model that always says 0.5, right for none, half and all of the companies."""
-    market, model, _ = built("data=recall")
-    with torch.no_grad():
-        model.output.weight.zero_()
-        model.output.bias.fill_(0.5)
-    batch = probe_batch(market.validation())
+    model, batch, _ = readout(0, 0.5)
     for right, expected in ((0, math.log10(2 * 0.25)), (7, -math.inf), (8, -math.inf)):
         y = torch.full_like(batch.y, 0.25)
         y[: 2 * right] = 0.5
         measured = measure(model, batch._replace(y=y))
         assert measured.scalars["profile_summary/log10_error"] == expected
-
-
-def test_a_flow_of_exactly_0_vanishes_and_a_readout_of_nan_is_not_known() -> None:
-    market, model, _ = built("data=recall")
-    batch = probe_batch(market.validation())
-    with torch.no_grad():
-        model.output.weight.zero_()
-        zero = measure(model, batch).gradient
-        model.output.bias.fill_(math.nan)
-        unknown = measure(model, batch).gradient
-    assert (zero["verdict"], zero["lost_companies"]) == ("vanishes", 0)
-    assert verdict(zero, None) == "vanishes: it is exactly 0 on every day"
-    assert (unknown["verdict"], unknown["lost_companies"]) == (None, 16)
-    assert verdict(unknown, None).startswith("is not known: the prediction is nan for all 16 ")
 
 
 def test_exponents_are_of_days_that_all_have_traded() -> None:

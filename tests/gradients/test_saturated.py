@@ -125,23 +125,6 @@ def test_flow_behind_saturated_units_and_gates(name: str) -> None:
     assert log10["x"].min() < -15  # not 0, though 1 - tanh^2 is
 
 
-def test_the_flow_at_a_pre_activation_of_20() -> None:
-    """h_t = tanh(20 h_{t-1}) at h = 1: every day 20 sech^2(20), 10^-15.47 of the gradient."""
-    found = gradient_flow(
-        Recurrence(by_20(), initial=torch.ones(1)), torch.zeros(1, 40, 1).double()
-    )
-    slope = math.log10(20 * 4) - 40 / math.log(10)
-    expected = slope * torch.arange(40, dtype=torch.float64)
-    torch.testing.assert_close(found.log10["state"][0], expected, rtol=1e-12, atol=1e-12)
-
-
-def by_20() -> nn.RNNCell:
-    cell = nn.RNNCell(1, 1, bias=False)
-    with torch.no_grad():
-        cell.weight_hh.fill_(20)
-    return cell
-
-
 def test_the_mean_slope_of_saturated_units() -> None:
     model = filled(RNNCell(1, 1, 1, 1, "tanh", default), "RNN")
     assert isinstance(model, RNNCell)

@@ -6,8 +6,10 @@ from functools import partial
 import pytest
 import torch
 from conftest import built
-from torch import Tensor, nn
+from oracles import orthogonal
+from torch import Tensor
 
+from statland.gradients import gradient_flow
 from statland.gradients.activity import activity
 from statland.gradients.spectrum import (
     largest_singular_value,
@@ -42,13 +44,6 @@ def test_every_recurrent_matrix_by_name() -> None:
     gates = lstm.recurrent_matrices()
     assert list(gates) == [f"weight_hh_l0_{gate}" for gate in ("input", "forget", "cell", "output")]
     assert torch.equal(torch.cat(list(gates.values())), lstm.layer(0).weight_hh)
-
-
-def orthogonal(gain: float, nonlinearity: str = "identity") -> RNNCell:
-    model = RNNCell(1, 1, 8, 1, nonlinearity, default).double()
-    with torch.no_grad():
-        nn.init.orthogonal_(model.layer(0).weight_hh, gain)
-    return model
 
 
 @pytest.mark.parametrize("gain", [0.3, 1.7])
@@ -146,15 +141,10 @@ def test_linear_decay() -> None:
 
 
 def watched(model: RecurrentModel) -> tuple[dict[str, float], Tensor, Tensor]:
+    """The activity of three companies, their states after each day, and their ages."""
     x, lengths = torch.rand(3, 7, 1), torch.tensor([7, 2, 5])
-    return activity(model, x, lengths, states_of(model, x)), x, lengths
-
-
-@torch.no_grad()
-def states_of(model: RecurrentModel, x: Tensor) -> State:
-    """The states before the first day and after each day (T + 1, B, ...)."""
-    start, days = model.initial_state(len(x)), unroll(model, x)
-    return {name: torch.cat([start[name][None], days[name]]) for name in days}
+    states = gradient_flow(model, x).states
+    return activity(model, x, lengths, states), states["h"][1:], lengths
 
 
 def test_activity_of_tanh_and_relu_units() -> None:
@@ -164,42 +154,27 @@ def test_activity_of_tanh_and_relu_units() -> None:
             for index in range(2):
                 model.layer(index).weight_hh.mul_(4)
             model.layer(1).bias_ih[2] = -1000.0  # a dead unit, or one saturated for ever
-        found, x, lengths = watched(model)
-        states = states_of(model, x)["h"][1:].flatten(2)
-        values = torch.cat([states[:age, b] for b, age in enumerate(lengths.tolist())]).double()
-        if nonlinearity == "tanh":
-            assert found == pytest.approx(
-                {
-                    "units/tanh_saturated": (values.abs() > 0.95).double().mean().item(),
-                    "units/tanh_slope": (1 - values**2).mean().item(),
-                }
-            )
-            assert found["units/tanh_saturated"] >= 0.1
-        else:
-            dead = (values == 0).all(0).double().mean().item()
-            assert dead >= 0.1
-            assert found == pytest.approx(
-                {"units/relu_active": (values > 0).double().mean().item(), "units/relu_dead": dead}
-            )
+        found, states, lengths = watched(model)
+        values = torch.cat([states[:age, b] for b, age in enumerate(lengths.tolist())]).flatten(1)
+        extreme, other = (values.abs() > 0.95).double(), 1 - values**2
+        if nonlinearity == "relu":
+            extreme, other = (values == 0).all(0).double(), (values > 0).double()
+        names = {"tanh": ("tanh_saturated", "tanh_slope"), "relu": ("relu_dead", "relu_active")}
+        expected = (part.mean().item() for part in (extreme, other))
+        assert extreme.mean() >= 0.1
+        named = (f"units/{name}" for name in names[nonlinearity])
+        assert found == pytest.approx(dict(zip(named, expected, strict=True)))
 
 
 def test_gates_of_an_lstm_whose_biases_alone_act() -> None:
-    model = LSTM(1, 1, 4, 1, default)
+    model, shares = LSTM(1, 1, 12, 1, default), torch.arange(1, 13) ** 2 / 150
     with torch.no_grad():
         for parameter in model.recurrence.parameters():
             parameter.zero_()
-        model.layer(0).bias_ih[4:8] = torch.tensor([-9.0, 0.0, 1.0, 9.0])
+        model.layer(0).bias_ih[12:24] = shares.logit()[torch.randperm(12)]
     found, *_ = watched(model)
-    forget = torch.tensor([-9.0, 0.0, 1.0, 9.0]).sigmoid()
-    assert found["units/gate_forget_mean"] == pytest.approx(forget.mean().item())
-    assert found["units/gate_forget_p90"] == pytest.approx(forget[3].item())
-    twelve = LSTM(1, 1, 12, 1, default)
-    with torch.no_grad():
-        for parameter in twelve.recurrence.parameters():
-            parameter.zero_()
-        shares = torch.arange(1, 13) / 13
-        twelve.layer(0).bias_ih[12:24] = shares.logit()[torch.randperm(12)]
+    assert found["units/gate_forget_mean"] == pytest.approx(shares.mean().item())
     # Of 12 equally frequent values the 11th is the smallest that 90% do not exceed.
-    assert watched(twelve)[0]["units/gate_forget_p90"] == pytest.approx(11 / 13)
+    assert found["units/gate_forget_p90"] == pytest.approx(shares[10].item())
     assert found["units/gate_input_mean"] == found["units/gate_output_p90"] == 0.5
     assert found["units/tanh_slope"] == 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from oracles import Scaling, data, scaling, spoilt, squared
 from torch import Tensor, nn
 
 from statland.batch import Batch
@@ -13,20 +14,11 @@ from statland.gradients import Flow, Recurrence, WeightFlow, gradient_flow, weig
 from statland.gradients.frozen import frozen
 from statland.gradients.probe import WEIGHTS, measure, measure_in_full
 from statland.gradients.weights import contributions, weights_of_cell
-from statland.models.base import RecurrentModel, SequenceModel, State
+from statland.models.base import RecurrentModel, SequenceModel
 from statland.models.init import default
 from statland.models.rnn_cell import RNNCell
 
 LENGTHS = torch.tensor([9, 40, 1, 7])  # 32 days are swept at once
-
-
-def squared(y: Tensor):
-    return lambda prediction: (prediction - y).square().mean(1)
-
-
-def data(lengths: Tensor = LENGTHS) -> tuple[Tensor, Tensor, Tensor]:
-    x = torch.rand(len(lengths), int(lengths.max()), 1, dtype=torch.float64)
-    return x, lengths, torch.randn(len(lengths), 1, dtype=torch.float64)
 
 
 def by_day(
@@ -66,7 +58,7 @@ def original_of(name: str) -> str:
 def test_the_days_sum_to_the_gradient_by_autograd(recurrent: RecurrentModel) -> None:
     """Of each company's own loss, through the unrolled cell, of a ragged batch; and their norms."""
     model = recurrent
-    x, lengths, y = data()
+    x, lengths, y = data(LENGTHS)
     measured = weight_flow(model, x, lengths, squared(y))
     prediction = model(x, lengths)
     losses, sign = squared(y)(prediction), (prediction - y).sign()[:, 0].detach()  # u is 1
@@ -138,27 +130,6 @@ def test_one_layer_and_one_company_by_hand() -> None:
     assert measured.log10["recurrence.bias_hh_l0"][0, 11].isfinite()
 
 
-class Scalar(RecurrentModel):
-    """h_t = w h_{t-1} + x_t, and the prediction is h."""
-
-    def __init__(self, w: float, start: float = 0.0) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.tensor(w, dtype=torch.float64))
-        self.start = start
-
-    def initial_state(self, batch_size: int) -> State:
-        """The same for all: h (B, 1)."""
-        return {"h": self.w.new_full((batch_size, 1), self.start)}
-
-    def cell(self, x_t: Tensor, state: State) -> State:
-        """One day."""
-        return {"h": self.w * state["h"] + x_t}
-
-    def readout(self, state: State) -> Tensor:
-        """The state."""
-        return state["h"]
-
-
 @pytest.mark.parametrize("w", [2.0, -0.9, 0.01])
 def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
     """From h_0 = 1 without input h_{t-1} = w^(t-1), the day at lag k adds w^k w^(T-k-1): w^(T-1).
@@ -167,7 +138,7 @@ def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
     float64 has no state so small, exact zeros.
     """
     days = 1200
-    measured = weight_flow(Scalar(w, 1.0), torch.zeros(1, days, 1))
+    measured = weight_flow(scaling(w, 1.0), torch.zeros(1, days, 1))
     log10 = math.log10(abs(w))
     lags = torch.arange(days).double()
     states = (days - 1 - lags) * log10  # log10 of the state before the day
@@ -181,9 +152,9 @@ def test_a_scalar_linear_recurrence_in_closed_form(w: float) -> None:
 @pytest.mark.parametrize(("w", "days"), [(2.0, 1000), (-0.9, 1000), (0.5, 1), (1.5, 2)])
 def test_the_days_of_a_scalar_sum_to_its_power_differentiated(w: float, days: int) -> None:
     """From h_0 = 1 without input h_T = w^T, and T w^(T-1) is its slope: 10^304 at 2."""
-    measured = weight_flow(Scalar(w, 1.0), torch.zeros(2, days, 1), torch.tensor([days, 1]))
+    measured = weight_flow(scaling(w, 1.0), torch.zeros(2, days, 1), torch.tensor([days, 1]))
     expected = [math.log10(days) + (days - 1) * math.log10(abs(w)), 0.0]
-    assert measured.summed["w"].tolist() == pytest.approx(expected, rel=1e-12, abs=1e-9)
+    assert measured.summed["step.w"].tolist() == pytest.approx(expected, rel=1e-12, abs=1e-9)
 
 
 def test_days_of_the_largest_flow_that_add_nothing_hide_no_others() -> None:
@@ -193,9 +164,9 @@ def test_days_of_the_largest_flow_that_add_nothing_hide_no_others() -> None:
     """
     x = torch.zeros(2, 1200, 1)
     x[0, 1100] = 1
-    measured = weight_flow(Scalar(2.0), x)
+    measured = weight_flow(scaling(2.0), x)
     expected = math.log10(99) + 98 * math.log10(2)
-    assert measured.summed["w"].tolist() == [pytest.approx(expected, rel=1e-12), -math.inf]
+    assert measured.summed["step.w"].tolist() == [pytest.approx(expected, rel=1e-12), -math.inf]
 
 
 class TwoWeights(nn.Module):
@@ -206,7 +177,6 @@ class TwoWeights(nn.Module):
         self.u, self.v = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
 
     def forward(self, x_t: Tensor, h: Tensor) -> Tensor:
-        """Return the state after a day."""
         return h + self.u * x_t[:, :1] + self.v * x_t[:, 1:]
 
 
@@ -223,18 +193,17 @@ def test_weights_of_far_apart_sizes_hide_no_other() -> None:
 def test_a_company_whose_state_overflows_hides_no_other() -> None:
     """With inputs of 1 h is the sum of w^k for k below T: its slope is that of k w^(k - 1)."""
     x, ages = torch.ones(3, 1100, 1), torch.tensor([1100, 1050, 1000])
-    found = weight_flow(Scalar(2.0), x, ages).summed["w"]
+    found = weight_flow(scaling(2.0), x, ages).summed["step.w"]
     assert found[:2].isnan().all()
     slope = sum(k * 2 ** (k - 1) for k in range(1, 1000))  # of the sum of w^k
     assert found[2].item() == pytest.approx(math.log10(slope), rel=1e-12)
 
 
-class Restarted(Scalar):
+class Restarted(Scaling):
     """A day with an input begins anew with that, whatever the state was: its slope is 0."""
 
-    def cell(self, x_t: Tensor, state: State) -> State:
-        """One day."""
-        return {"h": torch.where(x_t > 0, x_t, self.w * state["h"])}
+    def forward(self, x_t: Tensor, h: Tensor) -> Tensor:
+        return torch.where(x_t > 0, x_t, self.w * h)
 
 
 @pytest.mark.parametrize("day", [0, 1])
@@ -242,19 +211,18 @@ def test_a_term_that_is_not_known_leaves_the_sum_unknown(day: int) -> None:
     """0 times a state that has overflowed: on the first row, which is swept by itself, or later."""
     x = torch.zeros(2, 9, 1)
     x[:, day] = 1
-    model = Restarted(0.5, math.inf)
-    measured = weight_flow(model, x)
+    measured = weight_flow(scaling(0.5, math.inf, Restarted), x)
     assert measured.together[:, 8 - day].isnan().all()
     assert measured.together[:, : 8 - day].isfinite().all()
-    assert measured.summed["w"].isnan().all()
+    assert measured.summed["step.w"].isnan().all()
 
 
 def test_companies_whose_state_is_nan_are_left_out() -> None:
     model = RNNCell(1, 1, 6, 1, "tanh", default).double()
-    x, lengths, y = data()
+    x, lengths, y = data(LENGTHS)
     alone = weight_flow(model, x, lengths, squared(y))
+    x = spoilt(x, lengths)
     x[1, 3] = math.nan
-    x[0, 9:] = math.nan  # padding
     measured = weight_flow(model, x, lengths, squared(y))
     assert measured.lost.tolist() == [False, True, False, False]
     assert measured.together[1].isnan().all()
@@ -272,12 +240,8 @@ def pairs(one: WeightFlow, other: WeightFlow) -> list[tuple[Tensor, Tensor]]:
 def test_several_outputs_along_the_loss() -> None:
     """u is the unit vector along dl/dp, the error its size: the days sum to dl/dW, sign and all."""
     x, lengths, _ = data(torch.tensor([6, 4, 1]))
-    y = torch.randn(3, 3, dtype=torch.float64)
     model = Recurrence(nn.GRUCell(1, 4), nn.Linear(4, 3), torch.ones(4)).double()
-
-    def loss(prediction: Tensor) -> Tensor:
-        return (prediction - y).square().sum(1)
-
+    loss = squared(torch.randn(3, 3, dtype=torch.float64))
     added = by_day(model, x, lengths, gradient_flow(model, x, lengths, loss), torch.ones(3))
     losses = loss(model(x, lengths))
     parameters = dict(model.named_parameters())
@@ -312,21 +276,21 @@ def test_a_bare_module_under_its_own_names(kind: Any) -> None:
             torch.testing.assert_close(found, p.grad.norm(), rtol=1e-10, atol=0)
 
 
-class Unmappable(Scalar):
+class Unmappable(Scaling):
     """The same, by a step that looks at a value: vmap cannot take it."""
 
-    def cell(self, x_t: Tensor, state: State) -> State:
-        """One day."""
-        return super().cell(x_t, state) if state["h"].abs().sum().item() < 1e300 else state
+    def forward(self, x_t: Tensor, h: Tensor) -> Tensor:
+        return super().forward(x_t, h) if h.abs().sum().item() < 1e300 else h
 
 
 def test_a_cell_that_vmap_cannot_take_has_no_contributions() -> None:
     """Its flow is measured all the same, so that a run of it goes on."""
     batch = Batch(*data(torch.tensor([20, 1, 7])))
-    for kind, is_known in ((Scalar, True), (Unmappable, False)):
-        flow = gradient_flow(kind(0.9), batch.x, batch.lengths)
-        assert flow.log10["state"][0].isfinite().all()
-        found = measure_in_full(kind(0.9), batch, None, measure(kind(0.9), batch))
+    for kind, is_known in ((Scaling, True), (Unmappable, False)):
+        model = scaling(0.9, kind=kind)
+        measured = measure(model, batch)
+        assert measured.flow.log10["state"][0].isfinite().all()
+        found = measure_in_full(model, batch, None, measured)
         assert (WEIGHTS in found.profiles) == ("log10_dp_dw" in found.gradient) == is_known
 
 
@@ -338,7 +302,7 @@ def test_watching_changes_nothing(model: SequenceModel) -> None:
     before = copy.deepcopy(model.state_dict())
     needed = [p.requires_grad for p in model.parameters()]
     grads = [p.grad.clone() for p in model.parameters()]
-    (x, lengths, y), random = data(), torch.get_rng_state()
+    (x, lengths, y), random = data(LENGTHS), torch.get_rng_state()
     watch = weight_flow if isinstance(model, RecurrentModel) else gradient_flow
     watch(model.train(), x, lengths, squared(y))
     assert model.training

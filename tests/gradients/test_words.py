@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import built
 
-from statland.gradients.probe import measure, probe_batch
+from statland.gradients.probe import measure, measure_in_full, probe_batch
 from statland.gradients.words import verdict
 
 
@@ -18,7 +18,8 @@ def test_the_word_on_a_recurrence_of_known_gain(weight: float) -> None:
     market, model, _ = built(*scalar, *ages, f"model.init.recurrent_weight={weight}")
     batches = [batch.to(torch.device("cpu"), torch.float64) for batch in market.validation()]
     batch = probe_batch(batches)
-    gradient = measure(model, batch, market.answer(batch)).gradient
+    measured = measure(model, batch, market.answer(batch))
+    gradient = measure_in_full(model, batch, market.answer(batch), measured).gradient
     flow = [abs(weight) ** lag for lag in range(50)]
     first, last = (50 * flow[lag] / sum(flow) for lag in (49, 0))
     expected = "vanishes" if first < 0.01 else "explodes" if last < 0.01 else "holds"
@@ -26,7 +27,11 @@ def test_the_word_on_a_recurrence_of_known_gain(weight: float) -> None:
     assert verdict(gradient, 49).startswith(f"{expected}: ")
     share = flow[49] / math.sqrt(sum(f**2 for f in flow)) * math.sqrt(50)
     assert gradient["answer_share"] == pytest.approx(math.log10(share), abs=1e-6)
-    assert gradient["first_to_last"] == pytest.approx(49 * math.log10(abs(weight)), abs=1e-6)
+    daily = math.log10(abs(weight))
+    assert gradient["first_to_last"] == pytest.approx(49 * daily, abs=1e-6)
+    assert gradient["decay_per_day"] == pytest.approx(daily, abs=1e-6)
+    assert gradient["theory_decay_per_day"] == pytest.approx(daily, abs=1e-6)
+    assert gradient["lyapunov"] == [pytest.approx(math.log(abs(weight)), abs=1e-6)]
 
 
 def said(span: int | None = 99, trained: bool = False, **other: object) -> str:

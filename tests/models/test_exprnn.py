@@ -11,12 +11,8 @@ from torch.testing import assert_close
 
 from statland.gradients import gradient_flow
 from statland.gradients.spectrum import linear_decay, lyapunov_spectrum
-from statland.models.base import at_last_day, unroll
 from statland.models.exprnn import ExpRNN
-from statland.models.rnn_cell import Unroll
 from statland.training.fit import fit
-
-NONLINEARITIES = ("modrelu", "tanh", "relu", "identity")
 
 
 def small(nonlinearity: str = "modrelu", hidden: int = 6, layers: int = 1) -> ExpRNN:
@@ -107,29 +103,3 @@ def test_modrelu_by_its_equation() -> None:
     after, found = model.cell(x_t, start)["h"], model.activations(x_t, start)["relu"]
     assert_close(after, torch.tensor([[[0.75, -0.75, 0.25, 0.0]]]).double(), rtol=1e-14, atol=0)
     assert_close(found, torch.tensor([[[0.75, 0.75, 0.25, -0.25]]]).double(), rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("ends", [None, [3, 5, 2]])
-def test_backward_through_modrelu_against_central_differences(ends: list[int] | None) -> None:
-    lengths = None if ends is None else torch.tensor(ends)
-    shapes = ((5, 3, 2), (4, 2), (4, 4), (4,), (4,))
-    x, U, W, b, c = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in shapes)
-    assert torch.autograd.gradcheck(
-        lambda x, U, W, b, c: Unroll.apply(x, U, W, b, "modrelu", lengths, c), (x, U, W, b, c)
-    )
-
-
-@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
-def test_hand_written_equals_autograd_of_its_cell(nonlinearity: str) -> None:
-    model = scrambled(small(nonlinearity, layers=3))
-    for index in range(3):
-        for c in model.recurrence.own_bias(index):
-            nn.init.uniform_(c, -0.5, 0.5)
-    x, lengths = torch.randn(5, 80, 2).double(), torch.tensor([80, 70, 3, 80, 1])
-    unrolled = model.readout({"h": at_last_day(unroll(model, x)["h"], lengths)})
-    fast, slow = (
-        torch.autograd.grad(prediction.square().sum(), list(model.parameters()))
-        for prediction in (model(x, lengths), unrolled)
-    )
-    for one, other in zip(fast, slow, strict=True):
-        assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -34,12 +34,6 @@ def by_the_paper(S: Tensor, x: Entry) -> Tensor:
     return x.log_alpha.exp() * S @ erased + x.beta * torch.outer(x.v, x.k)
 
 
-def test_store_is_the_paper_s_equation() -> None:
-    S, x = torch.randn(3, 5, 5).double(), entries(3)
-    for place, after in enumerate(store(S, x)):
-        assert_close(after, by_the_paper(S[place], on(x, place)), rtol=0, atol=1e-13)
-
-
 @pytest.mark.parametrize("days", DAYS)
 def test_all_days_at_once_are_the_days_one_by_one(days: int) -> None:
     x, q = entries(3, days), torch.randn(3, days, 5).double()

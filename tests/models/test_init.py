@@ -34,15 +34,6 @@ def test_an_init_suits_a_model_or_is_refused_with_those_that_do(init: str, model
                              f"allowed: {allowed}")  # fmt: skip
 
 
-def test_what_suits_which_model() -> None:
-    for name, others in {
-        "rnn_cell": ["constant", "identity", "orthogonal"],
-        "lstm": ["chrono", "forget_bias", "orthogonal"],
-        "mingru": ["chrono", "forget_bias"],
-    }.items():
-        assert suiting(built(f"model={name}").model) == ["default", *others]
-
-
 @pytest.mark.parametrize("init", INITS)
 def test_settings_out_of_bounds_are_refused(init: str) -> None:
     values = composed(f"model/init={init}")["model"]["init"]

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from conftest import refusal
 from torch import Tensor, nn
 
 from statland.gradients import gradient_flow
@@ -78,20 +77,12 @@ def test_lambda_is_spread_evenly_over_the_ring(ring: tuple[float, float, float])
     )
     phases = block.theta.detach().exp().sort().values
     assert (phases - even * max_phase).abs().max() < width * max_phase
+    # By gamma a mode that is fed with noise of variance 1 comes to rest at variance 1.
     gamma = block.log_gamma.detach().exp()
     expected = (1 - found.abs().square()).sqrt()
     assert (gamma - expected).abs().max() < 1e-3  # near 1, float32 rounds |lambda|
     inner = found.abs() < 0.99
     torch.testing.assert_close(gamma[inner], expected[inner], rtol=1e-5, atol=0)
-
-
-def test_gamma_keeps_h_of_the_size_of_what_is_fed() -> None:
-    """Fed with noise of variance 1, each mode's variance comes to rest at 1: its normalisation."""
-    block = lru(hidden=2, modes=6, ring=(0.3, 0.95, 6.28)).blocks[0]
-    a = eigenvalues(block)
-    assert isinstance(block, LRUBlock)
-    variance = block.log_gamma.detach().exp().square() / (1 - a.abs().square())
-    torch.testing.assert_close(variance, torch.ones(6).double(), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -159,8 +150,3 @@ def test_the_ends_of_what_is_allowed_can_be_trained(ring: tuple[float, float, fl
     gradients = torch.autograd.grad(prediction.sum(), list(model.parameters()))
     assert prediction.isfinite().all()
     assert all(gradient.isfinite().all() for gradient in gradients)
-
-
-def test_a_ring_that_is_empty_is_refused() -> None:
-    overrides = ("model.r_min=0.9", "model.r_max=0.5")
-    assert refusal("model=lru", *overrides) == "model.r_min 0.9 is above model.r_max 0.5"

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from conftest import refusal
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -94,9 +93,3 @@ def test_memory_grows_with_the_days_and_not_with_their_square() -> None:
     with torch.autograd.graph.saved_tensors_hooks(saved, lambda tensor: tensor):
         model(x, torch.tensor([600]))
     assert max(sizes) <= 600 * 3 * 12
-
-
-def test_heads_of_an_odd_size_are_refused() -> None:
-    said = "model.num_heads is 3 with model.hidden_size 32; allowed: a hidden size that is a"
-    assert refusal("model=transformer", "model.num_heads=3").startswith(f"{said} multiple of 6")
-    assert "multiple of 8" in refusal("model=transformer", "model.hidden_size=36")

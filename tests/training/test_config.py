@@ -10,7 +10,6 @@ SWEEP = ("model", "data.max_days", "optimizer.lr", "clip_norm", "sweep", "trust"
 
 
 def shown(model: str, **choices: str) -> dict[str, Any]:
-    """Of one job of a sweep over SWEEP."""
     overrides = (
         f"model={model}",
         "data.max_days=20",

@@ -6,21 +6,13 @@ import torch
 from conftest import built
 from torch import Tensor, nn
 
-from statland.batch import Batch, pad
+from statland.batch import Batch
 from statland.training.evaluation import baselines, evaluate, skill
 
 
 class Says(nn.Module):
-    """Predicts the first day."""
-
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         return x[:, 0]
-
-
-def test_pad_is_to_the_right() -> None:
-    x, lengths = pad([torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0]])])
-    assert x.tolist() == [[[1], [2]], [[3], [0]]]
-    assert lengths.tolist() == [2, 1]
 
 
 def test_ragged_batches_are_averaged_over_companies() -> None:

@@ -1,4 +1,4 @@
-"""Explosions are results; the smallest and the largest sizes train, probe, save and resume."""
+"""The smallest and the largest sizes train, probe, save and resume; so does what was killed."""
 
 import itertools
 import json
@@ -8,47 +8,12 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from conftest import PAIRS, extends, ran, same_run
 
 from statland.records import checkpoint
-from statland.report import load
 from statland.training import fit
-
-
-@pytest.mark.parametrize(("market", "optimizer"), [("recall", "adam"), ("stocks", "sgd")])
-def test_explosions_are_results(market: str, optimizer: str, tmp_path: Path) -> None:
-    """Gain 4, ReLU, no clipping, learning rate 1."""
-    ran(
-        tmp_path / "run",
-        f"data={market}",
-        "model=rnn_orthogonal",
-        "model.init.gain=4",
-        "model.nonlinearity=relu",
-        "clip_norm=null",
-        f"optimizer={optimizer}",
-        "optimizer.lr=1",
-        "steps=30",
-        "log_every=1",
-        "validate_every=15",
-        "probe_every=30",
-        "checkpoint_every=15",
-    )
-    text = (tmp_path / "run/summary.json").read_text()
-    summary = json.loads(text, parse_constant=pytest.fail)  # NaN and Infinity are not JSON
-    assert summary["status"] in ("completed", "diverged")
-    table = pd.read_csv(tmp_path / "run/metrics.csv")
-    losses = table[table.tag == "loss/train"].value
-    assert len(losses) == summary["steps"]
-    assert losses.max() > 1e3 or not losses.map(math.isfinite).all()
-    # What was measured of the gradient before training is right, however large: 4 times a day.
-    before = summary["gradient"]["before"]
-    assert 0.2 < before["decay_per_day"] < math.log10(4) + 0.01
-    assert checkpoint.load(tmp_path / "run") is not None
-    assert load(tmp_path).status.tolist() == [summary["status"]]
-
 
 # One model and one precision per size, or per sizes that do not interfere.
 SIZES = {

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, ran
+from conftest import OWN, ran
 
 from statland import load_run
 from statland.records import checkpoint
@@ -20,7 +20,6 @@ from statland.settings import SettingError
 from statland.training.evaluation import evaluate
 
 QUICK = ("steps=20", "probe_every=10", "data.max_days=12", "checkpoint_every=8")
-OWN = (f"hydra.searchpath=[file://{ROOT / 'tests/two_files/configs'}]", "trust=[two_files]")
 
 
 def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -43,7 +42,8 @@ def test_it_predicts_what_the_run_s_own_model_did(model: str, tmp_path: Path) ->
 
 
 def test_a_run_of_ones_own_needs_its_package_named(tmp_path: Path) -> None:
-    summary = ran(tmp_path, *OWN, "model=convolution", "data=pair", *QUICK, "dtype=float64")
+    own = (OWN, "trust=[two_files]", "model=convolution", "data=pair")
+    summary = ran(tmp_path, *own, *QUICK, "dtype=float64")
     with pytest.raises(SettingError, match=r"data\._target_ is two_files\.pair\.Pair; allowed: "):
         load_run(tmp_path)
     assert load_run(tmp_path, trust="two_files").updates == 20
@@ -73,23 +73,16 @@ def test_a_run_in_progress_is_read_at_its_newest_checkpoint(
 
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
     ran(tmp_path / "a", *QUICK)
-    (tmp_path / "empty").mkdir()
-    for name, lose in {"no_checkpoint": "checkpoint*.pt", "no_identity": "run.json"}.items():
-        shutil.copytree(tmp_path / "a", tmp_path / name)
-        for path in (tmp_path / name).glob(lose):
-            path.unlink()
-    shutil.copytree(tmp_path / "a", tmp_path / "damaged")
-    for path in (tmp_path / "damaged").glob("checkpoint*.pt"):
-        path.write_bytes(b"junk")
-    for name, words in {
-        "nowhere": "nowhere has no run.json; allowed: the folder of a run",
-        "empty": "empty has no run.json; allowed: the folder of a run",
-        "no_identity": "no_identity has no run.json",
-        "no_checkpoint": "no_checkpoint has no checkpoint yet; allowed: a run that has made one",
-        "damaged": "damaged/checkpoint.pt cannot be read: ",
-    }.items():
+    made = tmp_path / "a/checkpoint.pt"
+    for break_it, words in (
+        (lambda: made.write_bytes(b"junk"), "a/checkpoint.pt cannot be read: "),
+        (made.unlink, "a has no checkpoint yet; allowed: a run that has made one"),
+        ((tmp_path / "a/run.json").unlink, "a has no run.json; allowed: the folder of a run"),
+        (lambda: shutil.rmtree(tmp_path / "a"), "a has no run.json; allowed: the folder of a run"),
+    ):
+        break_it()
         with pytest.raises(SettingError) as refused:
-            load_run(tmp_path / name)
+            load_run(tmp_path / "a")
         assert words in str(refused.value)
         assert "\n" not in str(refused.value)
 
@@ -137,6 +130,7 @@ HEAVY = ("hydra", "tensorboard", "matplotlib", "pandas", "scipy")
         ("import statland; statland.__all__", ("torch", "rich", *HEAVY)),
         ("import statland.gradients", ("rich", *HEAVY)),
         ("from statland import Monitor, load_run", HEAVY),
+        ("import statland.gradients.figures, statland.report.figures", ("matplotlib.pyplot",)),
     ],
 )
 def test_an_import_loads_no_package_before_it_is_needed(line: str, unused: tuple[str]) -> None:

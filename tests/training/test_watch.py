@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DRAW, built, curves_of, drawing
+from conftest import DRAW, built, curves_of
 from rich.console import Console
 
 from statland.gradients import figures
@@ -97,21 +97,3 @@ def test_the_dependence_on_a_weight_is_the_root_mean_square_of_autograds() -> No
         norms = [torch.autograd.grad(model(*one), weight)[0].norm() for one in each]
         assert log10 is not None
         assert 10**log10 == pytest.approx(torch.stack(norms).square().mean().sqrt().item(), 1e-10)
-
-
-def test_a_run_that_diverges_is_drawn_anew_and_not_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its last picture may have been drawn before it diverged."""
-    said: list[object] = []
-    monkeypatch.setattr(figures, "profile_figure", lambda *_, subtitle, **_k: said.append(subtitle))
-    monkeypatch.setattr(Recorder, "figure", lambda *_: None)
-    seen = watching(tmp_path / "a")
-    seen.probe_if_due(0, seen.console)
-    with drawing():
-        DRAW(seen)
-        seen.finish(3, diverged=True)
-    seen.recorder.close()
-    assert said == ["", "diverged at step 3"]
-    assert list(seen.gradient) == ["before"]
-    assert list(read_flow(tmp_path / "a")) == [0]
