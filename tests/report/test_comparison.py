@@ -38,9 +38,10 @@ def test_unfinished_failed_and_foreign_folders_are_shown(folder: Path) -> None:
     seeds = {"text": '"text"', "digits": "1" + "0" * 400, "deep": "[" * 10**5 + "]" * 10**5}
     bad = {name: text.replace('"seed": 0', f'"seed": {seed}') for name, seed in seeds.items()}
     bad |= {"truncated": text[: len(text) // 2], "foreign": '["not", "ours"]', "other": ""}
+    bad["steps"] = f"step,tag,value\n{10**400},loss/validation,1\n"
     for name, content in bad.items():
         (folder / name).mkdir()
-        file = "metrics.csv" if name == "other" else "summary.json"
+        file = "metrics.csv" if name in ("other", "steps") else "summary.json"
         (folder / name / file).write_bytes(content.encode() + b"\xff" * (name == "foreign"))
     unfinished = folder / "unfinished"
     ran(unfinished, "steps=1", "data.max_days=8", "probe_every=null")

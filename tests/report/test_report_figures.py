@@ -252,8 +252,9 @@ def test_the_forecast_has_a_dot_per_run_and_links_the_medians() -> None:
     assert left < -50
     assert right > runs["share_before"].max()
     assert set(legend_of(figure)) == set(MODELS)
-    nobody = forecast_figure(runs.assign(steps_to_solve=np.nan, solved=False))
-    nobody.draw_without_rendering()
+    for steps in (400, 1e308):
+        nobody = runs.assign(steps_to_solve=np.nan, solved=False, steps=steps)
+        forecast_figure(nobody).draw_without_rendering()
 
 
 def strips() -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:

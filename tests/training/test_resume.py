@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import resource
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +35,35 @@ def start(folder: Path, *arguments: str, **more: Callable[[], None]) -> Script:
 def finished(folder: Path, *arguments: str) -> tuple[int, str, str]:
     done = run_script("train.py", *arguments, folder=folder)
     return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    command = ("model=lstm", "data=stocks", *SMALL, "steps=600", "checkpoint_every=7")
+    assert finished(tmp_path, *command, "hydra.run.dir=whole")[0] == 0
+    dice = random.Random(0)
+    for kill in range(4):
+        again = ("resume=killed",) if kill else (*command, "hydra.run.dir=killed")
+        with start(tmp_path, *again) as process:
+            if not kill:
+                process.wait_for(tmp_path / "killed/.hydra/config.yaml", "seed")
+            time.sleep(dice.uniform(0.0, 2.5))
+            process.send_signal(signal.SIGKILL)
+    status, _, err = finished(tmp_path, "resume=killed")
+    assert status == 0, err
+    same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_two_processes_that_start_at_once(tmp_path: Path) -> None:
+    """One of them trains, the other is refused, whichever comes first."""
+    command = (*QUICK, "steps=50", "hydra.run.dir=a")
+    with start(tmp_path, *command) as one, start(tmp_path, *command) as other:
+        for process in (one, other):
+            process.communicate()
+        assert sorted((one.returncode, other.returncode)) == [0, 2]
+    assert finished(tmp_path, *command[:-1], "hydra.run.dir=whole")[0] == 0
+    assert finished(tmp_path, "resume=a")[0] == 0  # its settings are still there
+    same_run(tmp_path / "whole", tmp_path / "a")
 
 
 def test_a_signal_ends_the_step_saves_and_says_so(tmp_path: Path) -> None:
@@ -296,4 +327,4 @@ def test_pictures_come_at_the_end_and_at_a_checkpoint_older_than_a_minute(
     assert drawn == [10]
     monkeypatch.setattr(watch, "REDRAW_SECONDS", 0)
     ran(tmp_path / "b", *settings)
-    assert drawn == [10, 1, 7, 10]
+    assert drawn == [10, 0, 7, 10]
