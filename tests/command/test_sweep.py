@@ -24,7 +24,7 @@ from statland.records import checkpoint
 from statland.records.identity import read_identity
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs/experiment").glob("*.yaml"))
-TINY = ("steps=2", "data.max_days=6", "probe_every=null")
+TINY = ("steps=2", "data.max_days=12", "probe_every=null")  # pairs2024 needs 12
 SHORT = ("steps=300", "data.max_days=8", "log_every=5", "probe_every=null")
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 

@@ -40,6 +40,7 @@ def load(*paths: Path | str) -> pd.DataFrame:
             rows.append(_row(folder))
         except Exception as error:  # whatever a damaged file makes of the reader
             skipped.append(printable(f"{folder}: {type(error).__name__}: {str(error)[:200]}"))
+    _fill_neutral(rows)
     frame = pd.DataFrame(rows)
     frame.attrs["skipped"] = skipped
     return frame
@@ -74,6 +75,20 @@ def profiles_of(folder: str, diverged: bool = False) -> dict[str, list[float]]:
     if not flows or diverged:
         return {"before": flows[0]} if flows else {}
     return {"before": flows[0], "after": flows[-1]}
+
+
+def _fill_neutral(rows: list[dict[str, Any]]) -> None:
+    """Give 1 to runs of before there was a setting that is 1 in others, as identity.py has it."""
+    ones = {
+        (group, row[group], key)
+        for row in rows
+        for key in row
+        if (group := key.split(".")[0]) in ("model", "data", "optimizer") and row[key] == 1
+    }
+    for group, choice, key in ones:
+        for row in rows:
+            if row[group] == choice:
+                row.setdefault(key, 1)
 
 
 def _row(folder: Path) -> dict[str, Any]:
