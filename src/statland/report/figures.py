@@ -32,7 +32,6 @@ from statland.drawing import (
 from statland.report.forecast import REACHED
 
 NEVER = "#efefef"  # the band of runs that never solve
-MOST_STEPS = 1e15  # that a run may have
 SHARES = (-50, 3)  # decades: the shares of the forecast are drawn within these
 DECADES = 12  # of a grid's gradient: one scale for all sweeps
 THEORY: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": (0, (1, 3))}
@@ -137,7 +136,7 @@ def forecast_figure(runs: pd.DataFrame) -> Figure:
     figure, (axes,) = panels_of([""])
     figure.set_size_inches(8, 4.6)
     steps = runs["steps_to_solve"]
-    most = max(10.0, runs["steps"].clip(upper=MOST_STEPS).max())
+    most = max(10.0, runs["steps"].clip(upper=1e15).max())  # no run may have more
     never, foot = 2 * most, max(1.0, 0.6 * steps.min()) if steps.notna().any() else 1.0
     runs = runs.assign(x=runs["share_before"].clip(*SHARES), y=steps.fillna(never).clip(lower=1))
     axes.axhspan(1.35 * most, 3 * most, color=NEVER, lw=0)
