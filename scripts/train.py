@@ -1,6 +1,10 @@
 """Fit one model to one market, or a sweep of them: see python scripts/train.py --help."""
 
 import signal
+
+if __name__ == "__main__":  # before imports that take long; a run, once begun, saves on Ctrl-C
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import sys
 from pathlib import Path
 
@@ -21,7 +25,6 @@ def train(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a run begins, which then saves on Ctrl-C
     ignore_broken_pipes()
     if {"-h", "--help"}.intersection(sys.argv):
         print(help_text(Path(__file__).parents[1] / "configs", sys.argv[1:]))
