@@ -35,16 +35,17 @@ def test_one_row_per_run_with_its_settings_as_columns(tmp_path: Path) -> None:
     assert load(*(tmp_path.iterdir())).equals(runs)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("layers", "differs"), [(1, False), (2, True), (True, True)])
 def test_a_run_of_before_there_was_a_setting_has_its_neutral_value(
-    layers: int, tmp_path: Path
+    layers: int, differs: bool, tmp_path: Path
 ) -> None:
     for seed in range(2):
         made(tmp_path / str(seed), "rnn", 10, seed, 0.1)
     summary = read_summary(tmp_path / "1")
     summary["config"]["model"]["num_layers"] = layers
     write_summary(tmp_path / "1", summary)
-    assert ("model.num_layers" in varying(load(tmp_path))) == (layers == 2)
+    assert ("model.num_layers" in varying(load(tmp_path))) == differs
+    assert load(tmp_path)["model.num_layers"].isna().any() == differs
 
 
 def test_the_settings_that_distinguish_runs_are_columns_and_markets(tmp_path: Path) -> None:

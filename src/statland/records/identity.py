@@ -31,12 +31,17 @@ class Identity(NamedTuple):
         for key in sorted(ours.keys() | theirs.keys()):
             our, their = ours.get(key), theirs.get(key)
             is_new = key not in ours or key not in theirs
-            if our != their and not (is_new and {repr(our), repr(their)} <= {"None", "1", "1.0"}):
+            if our != their and not (is_new and is_neutral(our) and is_neutral(their)):
                 return f"{key} is {our}, and {their} in the earlier run"
         changed = sorted(dict(self.files.items() ^ earlier.files.items()))
         if not changed:
             return None
         return f"the price files are not those that the run was trained on: {', '.join(changed)}"
+
+
+def is_neutral(value: Any) -> bool:
+    """Whether a run of before there was a setting has this value of it; True is no 1."""
+    return repr(value) in ("None", "1", "1.0")
 
 
 def _leaves(settings: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from statland.data.base import EXACT
 from statland.gradients.norms import log10_norm
 from statland.records.checkpoint import identity_in
 from statland.records.files import METRICS, check_plain, read_flow
+from statland.records.identity import is_neutral
 from statland.records.summary import NAME, loss_name, read_summary
 from statland.settings import SettingError, flatten, printable
 
@@ -78,17 +79,17 @@ def profiles_of(folder: str, diverged: bool = False) -> dict[str, list[float]]:
 
 
 def _fill_neutral(rows: list[dict[str, Any]]) -> None:
-    """Give 1 to runs of before there was a setting that is 1 in others, as identity.py has it."""
-    ones = {
-        (group, row[group], key)
+    """Give the neutral value of a setting to runs of before there was that setting."""
+    neutral = {
+        (group, row[group], key): value
         for row in rows
-        for key in row
-        if (group := key.split(".")[0]) in ("model", "data", "optimizer") and row[key] == 1
+        for key, value in row.items()
+        if (group := key.split(".")[0]) in ("model", "data", "optimizer") and is_neutral(value)
     }
-    for group, choice, key in ones:
+    for (group, choice, key), value in neutral.items():
         for row in rows:
             if row[group] == choice:
-                row.setdefault(key, 1)
+                row.setdefault(key, value)
 
 
 def _row(folder: Path) -> dict[str, Any]:
