@@ -179,6 +179,8 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "X.CSV").write_text(PLAIN)
     with pytest.raises(PriceFileError, match="has company X already"):
         read_folder(tmp_path)
+    (tmp_path / "X.CSV").rename(tmp_path / "X\u00a0Y\u200d.csv")  # not printable, but a name
+    assert len(read_folder(tmp_path)) == 2
     (tmp_path / os.fsdecode(b"\xff.csv")).write_text(PLAIN)  # run.json holds names, in UTF-8
     with pytest.raises(PriceFileError, match="cannot be printed"):
         read_folder(tmp_path)

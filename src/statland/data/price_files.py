@@ -70,8 +70,8 @@ def price_files(folder: Path) -> list[Path]:
     files = sorted(path for path in paths if path.name.lower().endswith((".csv", ".csv.gz")))
     if not files:
         raise PriceFileError(f"{str(folder)[:200]}: no folder of .csv or .csv.gz files")
-    if wrong := [path for path in files if not path.name.isprintable()]:
-        raise PriceFileError(f"{wrong[0]}: a file's name has characters that cannot be printed")
+    if wrong := [p for p in files if p.name.encode(errors="replace").decode() != p.name]:
+        raise PriceFileError(f"{wrong[0]}: a name that is no UTF-8 cannot be printed")
     return files
 
 
