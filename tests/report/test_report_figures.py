@@ -289,6 +289,19 @@ def test_strips_are_ordered_by_the_share_and_dark_where_it_is_even() -> None:
     assert said == ["1 of 1, 70 steps", "0 of 1", "0 of 1, 1 diverged"]
 
 
+def test_a_strip_counts_unsolved_seeds_as_never_as_the_table_does() -> None:
+    """The median of 50, 70 and never is 70; where most never solve there is none to tell."""
+    steps = {"most": (np.nan, 50.0, 70.0), "few": (np.nan, 50.0, np.nan)}
+    runs = runs_of(*(("m", name) for name in steps for _ in range(3)), solved_below=0.025)
+    runs = runs.assign(status="completed", share_before=[0.0] * 3 + [-1.0] * 3)
+    runs["steps_to_solve"] = [*steps["most"], *steps["few"]]
+    runs["solved"] = runs["steps_to_solve"].notna()
+    figure = strips_figure(runs, each(runs, {"before": np.zeros(3), "after": np.zeros(3)}))
+    (right,) = figure.axes[1].child_axes
+    said = [text.get_text() for text in right.get_yticklabels()]
+    assert said == ["2 of 3, 70 steps", "1 of 3"]
+
+
 def test_a_strip_is_grey_after_what_diverged_and_pale_where_nothing_is_left() -> None:
     after = strips_figure(*strips()).axes[1]
     mesh = after.collections[0]

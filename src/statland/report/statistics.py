@@ -60,9 +60,14 @@ def _solved(counted: pd.DataFrame) -> dict[str, Any]:
         "solved": f"{count} of {len(can_be)}",
         "solved_low": interval.low,
         "solved_high": interval.high,
-        "steps_to_solve": can_be["steps_to_solve"].fillna(math.inf).median(),
+        "steps_to_solve": median_steps(can_be),
         "sequences_to_solve": _sequences(can_be, "solve"),
     }
+
+
+def median_steps(runs: pd.DataFrame) -> float:
+    """The median of the steps to solve; a run that has not solved counts as never, inf."""
+    return float(runs["steps_to_solve"].fillna(math.inf).median())
 
 
 def _sequences(runs: pd.DataFrame, to: str) -> float:

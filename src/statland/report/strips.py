@@ -9,6 +9,7 @@ import torch
 
 from statland.drawing import FONT, draw_strips, label_even_shares, plain, stacked_panels
 from statland.gradients.share import even_shares
+from statland.report.statistics import median_steps
 
 if TYPE_CHECKING:
     from statland.drawing import Figure
@@ -70,11 +71,11 @@ def _label_days(axes: Any, days: int, span: float) -> None:
 
 
 def _solved_in_words(runs: pd.DataFrame) -> str:
-    """How many seeds have solved, and the median of their steps."""
+    """How many seeds have solved, and the median of their steps where that is ever."""
     diverged = int((runs["status"] == "diverged").sum())
-    solved = runs[runs["solved"].astype(bool)]
-    steps = f", {solved['steps_to_solve'].median():g} steps" if len(solved) else ""
     lost = f", {diverged} diverged" if diverged else ""
     if runs["solved_below"].isna().all():
         return lost.lstrip(", ")
-    return f"{len(solved)} of {len(runs)}{steps}{lost}"
+    median = median_steps(runs)
+    steps = f", {median:g} steps" if math.isfinite(median) else ""
+    return f"{int(runs['solved'].sum())} of {len(runs)}{steps}{lost}"
