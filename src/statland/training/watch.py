@@ -28,8 +28,7 @@ REDRAW_SECONDS = 60  # age of the figures at which a resume point draws them ane
 
 Probe = tuple[int, dict[str, Profile]]  # updates made, and the profiles by quantity
 
-# A heatmap has no room for more moments of training, and profiles are drawn of so few.
-MOMENTS, PICTURES = 512, 3
+MOMENTS = 512  # of training; a heatmap has no room for more
 
 
 class GradientWatch:
@@ -56,7 +55,7 @@ class GradientWatch:
         self.recorder, self.console, self.every = recorder, console, every
         self.gradient: dict[str, Any] = {}  # of summary.json, before and after
         self.last: tuple[int, Measured] | None = None  # the last probe, and the updates made then
-        self.drawn, self.pictured = time.perf_counter(), -1  # when, and the last probe that was
+        self.drawn = time.perf_counter()  # when the figures were
 
     def restore(self, gradient: dict[str, Any], updates: int) -> None:
         """Continue after so many updates, given what `gradient` was then."""
@@ -133,7 +132,7 @@ class GradientWatch:
                 self.recorder.profile(f"{tag}/{when}_training", median, first_lag)
 
     def _draw(self, diverged: int | None = None) -> None:
-        """Draw the profile at some of the probes so far, and the heatmap of their course.
+        """Draw the profile of the last probe, and the heatmap of all so far.
 
         `diverged` is the number of updates after which training has.
         """
@@ -147,26 +146,22 @@ class GradientWatch:
         if self.span is not None:
             for when, found in self.gradient.items():
                 importance[when][self.span] = found["answer_importance"]
-        theory = self.gradient["before"]["theory_decay_per_day"]
-        for step, profiles in thinned(probes, PICTURES):
-            is_last = step == probes[-1][0]
-            if step > self.pictured or (is_last and diverged is not None):
-                figure = figures.profile_figure(
-                    title,
-                    profiles,
-                    probes[0][1],
-                    span=self.span,
-                    theory=theory,
-                    subtitle=said if is_last else "",
-                    name=f"after {step} steps",
-                    importance=importance if is_last else {},
-                )
-                self.recorder.figure("picture/profile", figure, step)
-                self.pictured = step
+        step, profiles = probes[-1]
+        profile = figures.profile_figure(
+            title,
+            profiles,
+            probes[0][1],
+            span=self.span,
+            theory=self.gradient["before"]["theory_decay_per_day"],
+            subtitle=said,
+            name=f"after {step} steps",
+            importance=importance,
+        )
+        self.recorder.figure("picture/profile", profile, step)
         if len(probes) > 1:  # one moment has no course
             course = {step: flow["x"].median for step, flow in thinned(probes, MOMENTS)}
             heatmap = figures.heatmap_figure(title, course, self.span, said)
-            self.recorder.figure("picture/heatmap", heatmap, probes[-1][0])
+            self.recorder.figure("picture/heatmap", heatmap, step)
         gc.collect()
         self.drawn = time.perf_counter()
 
