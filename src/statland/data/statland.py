@@ -54,10 +54,10 @@ class StatLand(SyntheticMarket):
         """For ages (B,), prices (B, T) and tomorrow's (B,)."""
         companies, days = len(ages), int(ages.max())
         prices = rng.choice([LOW, MEDIUM, HIGH], (days, companies))
-        shocked = rng.random((days, companies)) < self.shock
+        follows = rng.random((days, companies)) >= self.shock
         for day in range(2, days):
-            follows = np.clip(2 * prices[day - 1] - prices[day - 2], LOW, HIGH)
-            prices[day] = np.where(shocked[day], prices[day], follows)
+            price = np.minimum(2 * prices[day - 1] - prices[day - 2], HIGH)
+            np.maximum(price, LOW, out=prices[day], where=follows[day])
         each = np.arange(companies)
         pairs = np.array(list(RULES))[(each + rng.integers(4)) % 4]
         prices[ages - 2, each], prices[ages - 1, each] = pairs.T
