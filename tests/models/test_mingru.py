@@ -51,12 +51,13 @@ def test_the_lyapunov_exponent_is_the_mean_of_the_log_of_the_forget_gate() -> No
     torch.testing.assert_close(lyapunov_spectrum(one, x)[0], expected, rtol=1e-10, atol=0)
 
 
-def test_slopes_of_saturated_gates_are_small_and_not_0() -> None:
+@pytest.mark.parametrize("most", [1.0, 1.5, 2.0])
+def test_slopes_of_saturated_gates_are_small_and_not_0(most: float) -> None:
     """By autograd of sigmoids whose slopes do not cancel; torch.sigmoid's is 0 from 38 on."""
     a = torch.tensor([-300.0, -40, -1, 0, 2, 40, 300]).double().requires_grad_()
     n, k, w = (torch.randn(7).double().requires_grad_() for _ in range(3))
-    ours = Gated.apply(a, n)
-    theirs = sigmoid(-a), sigmoid(a) * n
+    ours = Gated.apply(a, n, most)
+    theirs = sigmoid(-a) - (most - 1) * sigmoid(a), most * sigmoid(a) * n
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-14, atol=0)
     found = torch.autograd.grad(ours, (a, n), (k, w))
@@ -64,3 +65,20 @@ def test_slopes_of_saturated_gates_are_small_and_not_0() -> None:
     for one, other in zip(found, expected, strict=True):
         assert (one != 0).all()
         torch.testing.assert_close(one, other, rtol=1e-10, atol=0)
+
+
+def test_a_gate_of_2_counts_modulo_2() -> None:
+    """A unit set by hand: a high turns h to 1 - h, a low keeps it; so h is the parity."""
+    model = MinGRU(1, 1, 1, 1, default, gate_max=2).double()
+    values = {"gates.0": (200, -100), "values.0": (0, 0.5), "output": (1, 0)}
+    with torch.no_grad():
+        for name, (weight, bias) in values.items():
+            model.get_submodule(name).weight.fill_(weight)
+            model.get_submodule(name).bias.fill_(bias)
+    highs = (torch.rand(64, 300, 1) < 0.5).double()
+    found, steps = model.every_day(highs), model.initial_state(64)
+    torch.testing.assert_close(found, highs.cumsum(1) % 2, rtol=0, atol=1e-12)
+    for day in range(5):
+        steps = model.cell(highs[:, day], steps)
+        torch.testing.assert_close(model.readout(steps), found[:, day], rtol=0, atol=1e-12)
+    assert gradient_flow(model, highs).log10["state"].abs().max() < 1e-12  # |1 - z| is 1
