@@ -64,7 +64,7 @@ def test_unfinished_failed_and_foreign_folders_are_shown(folder: Path) -> None:
     assert "1 failed" in statuses
     assert "1 unfinished" in statuses
     assert "out of luck" in page
-    assert runs_table(runs).row_count == 14
+    assert runs_table(runs, 200).row_count == 14
 
 
 def test_what_a_folder_holds_is_no_code_to_a_terminal_or_a_spreadsheet(folder: Path) -> None:

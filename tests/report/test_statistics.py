@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from run_folders import LOSSES, made, made_all
 
 from statland.records.results import step_solved
@@ -132,7 +133,7 @@ def test_only_what_diverged_is_said_to_have(tmp_path: Path) -> None:
     assert table["reach"].tolist() == ["5 -> diverged", "5 -> -", "-"]
     assert table["share"].tolist()[:2] == ["-0.5 -> diverged", "-0.5 -> -inf"]
     assert table["gradient"].tolist()[:2] == ["holds -> diverged", "holds -> vanishes"]
-    reach = [list(c.cells) for c in runs_table(runs).columns if c.header == "reach"]
+    reach = [list(c.cells) for c in runs_table(runs, 200).columns if c.header == "reach"]
     assert reach == [["5 -> diverged", "5 -> -", "5 -> -"]]
 
 
@@ -149,6 +150,20 @@ def test_the_columns_chosen_fit_the_screen(width: int, tmp_path: Path) -> None:
     assert all(3 + max(map(len, [n, *table[n]])) > width - taken for n in left)
     lost = table.assign(status=["1 failed", *table["status"][1:]])
     assert "status" in for_screen(lost, len(groups.rows), width)
+
+
+def test_the_table_of_a_sweep_has_each_run_on_one_line(tmp_path: Path) -> None:
+    """However long the names: rather fewer columns, of which a status that tells something."""
+    runs = load(made_all(tmp_path))
+    runs["run"] = [f"gated_deltanet_negative-labels=every-seed={n}" for n in range(len(runs))]
+    for status, wanted in (("completed", "last loss"), ("failed", "status")):
+        console = Console(width=80)
+        table = runs_table(runs.assign(status=status), 80)
+        with console.capture() as captured:
+            console.print(table)
+        lines = captured.get().splitlines()
+        assert wanted in lines[0]
+        assert [line.split()[0] for line in lines[2:]] == runs["run"].tolist()
 
 
 def test_a_long_table_is_grouped_by_market(tmp_path: Path) -> None:

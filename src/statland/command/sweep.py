@@ -101,7 +101,7 @@ class Sweep:
         folders = sorted(self.folders)
         runs = load(*folders)
         console = Console(markup=False, width=None if sys.stdout.isatty() else 100)
-        console.print(runs_table(runs))
+        console.print(runs_table(runs, console.width))
         for line in runs.attrs["skipped"]:
             print(f"skipped {line}")
         for folder in folders:

@@ -87,7 +87,7 @@ def for_screen(table: pd.DataFrame, settings: int, width: int) -> pd.DataFrame:
     """
     chosen = list(table)[:settings]
     room = width - sum(_width(table[name]) for name in chosen)
-    all_completed = table["status"].str.fullmatch(r"\d+ completed").all()
+    all_completed = table["status"].str.fullmatch(r"(\d+ )?completed").all()
     for name in ON_SCREEN if all_completed else ("status", *ON_SCREEN):
         if name in table and _width(table[name]) <= room:
             chosen.append(name)
@@ -115,15 +115,15 @@ def screen_table(frame: pd.DataFrame, title: str = "") -> Table:
     return table
 
 
-def runs_table(runs: pd.DataFrame) -> Table:
+def runs_table(runs: pd.DataFrame, width: int) -> Table:
     """One row per run, for the end of a sweep, measured before training and after it."""
-    shown = runs[["run", "status", "validation"]].map(_number)
+    shown = runs[["run", "status", "validation"]].map(_number).rename(columns=HEADERS)
     shown["gradient"] = runs["verdict_before"]
     for name in ("share", "importance", "reach"):
         both = runs[f"{name}_before"], runs[f"{name}_after"], runs["verdict_after"] == "diverged"
         form = MEASURED[name]
         shown[name] = [before_after(form, *row) for row in zip(*both, strict=True)]
-    return screen_table(shown)
+    return screen_table(for_screen(shown, 1, width))
 
 
 def before_after(form: str, before: float, after: float, diverged: bool = False) -> str:
