@@ -6,7 +6,7 @@ from typing import Any
 
 from statland.command.compose import choices_of_job, keys_of_job
 from statland.records import checkpoint
-from statland.records.identity import NAME
+from statland.records.identity import NAME, read_identity
 from statland.settings import SettingError, flatten
 from statland.training.config import KEPT, MACHINE, Settings, check, without_machine
 from statland.training.run import Prepared, prepare
@@ -21,7 +21,7 @@ def prepare_resumed(settings: Settings) -> tuple[Prepared, Path]:
     folder = Path(str(settings["resume"]))
     if not os.path.isdir(folder):
         raise SettingError(f"resume is {folder}, which is no run folder")
-    identity, state = checkpoint.identity_in(folder), checkpoint.load(folder)
+    identity, state = read_identity(folder), checkpoint.load(folder)
     if identity is None:
         raise SettingError(f"resume is {folder}, which is no run folder: it has no {NAME}")
     keys = set(keys_of_job())

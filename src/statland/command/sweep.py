@@ -17,8 +17,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from statland.command.compose import GROUPS, checked, choices_of_job, overrides_of_job
-from statland.records.checkpoint import identity_in
-from statland.records.identity import Identity, write_identity
+from statland.records.identity import Identity, read_identity, write_identity
 from statland.records.summary import finite_json, read_summary
 from statland.report import load
 from statland.settings import SettingError, printable
@@ -198,7 +197,7 @@ def runs_in(sweep: Path) -> dict[Path, Identity]:
 @cache
 def _read_once(folder: Path, changed: int) -> Identity | None:
     """Return whose run a folder holds, unless that is known as of when run.json last changed."""
-    return identity_in(folder)
+    return read_identity(folder)
 
 
 def has_ended(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 import torch
 from torch import nn
 
-from statland.records.files import check_plain, discard, replacing
+from statland.records.files import discard, replacing
 from statland.records.identity import Identity, read_identity
 from statland.records.summary import read_summary
 from statland.settings import SettingError
@@ -55,28 +55,13 @@ def load(folder: Path) -> State | None:
     return State(**found)  # type: ignore[typeddict-item]  # its keys were compared above
 
 
-def identity_in(folder: Path) -> Identity | None:
-    """Return what run.json holds, or the checkpoint where it is damaged; None if there is none.
-
-    Raises SettingError if neither can be read, or the folder holds links.
-    """
-    check_plain(folder)
-    try:
-        return read_identity(folder)
-    except SettingError:
-        state = load(folder)
-        if state is None or "identity" not in state["facts"]:
-            raise
-        return Identity(**state["facts"]["identity"])
-
-
 def resume_point(folder: Path, identity: Identity) -> State | None:
     """Return what the run `identity` continues from in a folder; None if it has to begin anew.
 
     Then what an earlier try has recorded is removed. Raises SettingError, before anything is
     touched, if the folder holds another run; the same run with more steps is the same.
     """
-    state, earlier, steps = load(folder), identity_in(folder), identity.settings["steps"]
+    state, earlier, steps = load(folder), read_identity(folder), identity.settings["steps"]
     if earlier is not None:
         earlier = earlier._replace(settings=earlier.settings | {"steps": steps})
         if difference := identity.difference(earlier):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from statland.records.files import check_plain
 from statland.records.summary import write_json
 from statland.settings import SettingError
 
@@ -59,7 +60,11 @@ def write_identity(folder: Path, identity: Identity) -> None:
 
 
 def read_identity(folder: Path) -> Identity | None:
-    """Return what run.json holds; None if there is none. Raises SettingError if it is damaged."""
+    """Return what run.json holds; None if there is none.
+
+    Raises SettingError if it is damaged, or the folder holds links.
+    """
+    check_plain(folder)
     path = folder / NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -14,9 +14,8 @@ from rich.progress import track
 
 from statland.data.base import EXACT
 from statland.gradients.norms import log10_norm
-from statland.records.checkpoint import identity_in
 from statland.records.files import METRICS, check_plain, read_flow
-from statland.records.identity import is_neutral
+from statland.records.identity import is_neutral, read_identity
 from statland.records.summary import NAME, loss_name, read_summary
 from statland.settings import SettingError, flatten, printable
 
@@ -97,7 +96,7 @@ def _row(folder: Path) -> dict[str, Any]:
     check_plain(folder)
     summary, file = read_summary(folder), folder / NAME
     if summary is None:
-        identity = identity_in(folder)
+        identity = read_identity(folder)
         if identity is None or file.exists():
             raise ValueError("run.json is missing, or summary.json is truncated or not a run's")
         summary = {"status": "unfinished", "choices": identity.choices, "config": identity.settings}

@@ -9,7 +9,7 @@ import torch
 from statland.data.base import Market
 from statland.models.base import SequenceModel
 from statland.records import checkpoint
-from statland.records.identity import NAME
+from statland.records.identity import NAME, read_identity
 from statland.settings import SettingError
 from statland.training.build import build_model
 
@@ -37,7 +37,7 @@ def load_run(folder: Path | str, trust: str | Sequence[str] = ()) -> LoadedRun:
     package is not trusted, and if the market's price files are not those of the run.
     """
     folder = Path(folder)
-    identity, state = checkpoint.identity_in(folder), checkpoint.load(folder)
+    identity, state = read_identity(folder), checkpoint.load(folder)
     if identity is None:
         raise SettingError(f"{folder} has no {NAME}; allowed: the folder of a run")
     if state is None:

@@ -195,7 +195,6 @@ class Run:
         self.recorder.flush()
         facts = {
             "steps": self.steps.state(),
-            "identity": self.identity._asdict(),  # for when run.json is damaged
             "lost": self.lost,
             **self.validation.facts(),
             "gradient": self.watch.gradient,
