@@ -2,8 +2,8 @@
 
 The multi-query associative recall of S. Arora, S. Eyuboglu et al., "Zoology: measuring and
 improving recall in efficient language models", ICLR 2024 (github.com/HazyResearch/zoology,
-zoology/data/multiquery_ar.py), with two differences: the days of the questions are drawn evenly
-from all that are left, and the last day is always one.
+zoology/data/multiquery_ar.py), with two differences: a question may come on any day after the
+pairs, theirs on every second, and the last day is always one.
 """
 
 from typing import Annotated
@@ -22,6 +22,9 @@ class Pairs(SyntheticMarket):
     A history begins with `pairs` different keys, each followed by its value. On as many later days,
     the last among them, each key comes again and its value is asked for. On the others any word is
     traded and nothing is asked. Guessing a value has a cross-entropy of log(vocabulary / 2).
+
+    The days of the questions, but for the last, are drawn without replacement: the g-th day after
+    the pairs with a probability in proportion to g^(gap_power - 1), all alike if gap_power is 1.
     """
 
     loss, labels = "cross_entropy", "every"
@@ -34,9 +37,10 @@ class Pairs(SyntheticMarket):
         pairs: Annotated[int, Range(1, 2**10)],
         vocabulary: Annotated[int, Range(2, 2**12)],
         seed: int,
+        gap_power: Annotated[float, Range(0, 1)] = 1.0,
     ) -> None:
         super().__init__(min_days, max_days, batch_size, seed)
-        self.pairs, self.keys = pairs, vocabulary // 2
+        self.pairs, self.keys, self.gap_power = pairs, vocabulary // 2, gap_power
         if min_days < 3 * pairs:
             raise SettingError(
                 f"data.min_days is {min_days}; allowed: at least {3 * pairs}, for {pairs} keys, "
@@ -63,9 +67,10 @@ class Pairs(SyntheticMarket):
         keys = rng.random((companies, self.keys)).argsort(1)[:, : self.pairs]
         values = rng.integers(self.keys, self.input_size, keys.shape)
         words[:, 0:stored:2], words[:, 1:stored:2] = keys, values
-        # The last day comes first, then a random choice of the days between.
-        order = rng.random((companies, days))
-        order[:, :stored] = order[np.arange(days) >= ages[:, None]] = 2
+        # The last day comes first, then those between by waiting times: exponential of such rates.
+        gaps = (np.arange(days) - stored + 1).clip(min=1)
+        order = -np.log1p(-rng.random((companies, days))) * gaps ** (1 - self.gap_power)
+        order[:, :stored] = order[np.arange(days) >= ages[:, None]] = np.inf
         order[np.arange(companies), ages - 1] = -1
         questions = order.argsort(1)[:, : self.pairs]
         which = rng.random(keys.shape).argsort(1)
