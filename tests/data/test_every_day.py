@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, built, ran
+from scipy import stats
 from torch import Tensor, nn
 
 from statland.batch import Batch, loss
@@ -87,6 +88,19 @@ def test_values_are_those_of_the_keys_that_come_again() -> None:
             assert y[days].tolist() == [value_of[word[day]] for day in days]
             assert marked == word.index(word[age - 1]) + 1
             assert max(value_of) < 16 <= min(value_of.values())
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5, 0.01])
+def test_questions_come_by_a_power_of_their_distance_from_the_pairs(power: float) -> None:
+    """Of two the last is on the last day; the other's days are as often as theory has it."""
+    settings = ("data.min_days=14", "data.max_days=14", "data.batch_size=4096")
+    it = built("data=pairs", *settings, f"data.gap_power={power}")[0]
+    asked = torch.cat([it.train_batch(step).y for step in range(5)]) >= 0
+    seen = asked[:, 4:13].sum(0).numpy()
+    theory = np.arange(1, 10) ** (power - 1)
+    assert stats.chisquare(seen, theory / theory.sum() * seen.sum()).pvalue > 1e-3
+    assert asked[:, -1].all()
+    assert not asked[:, :4].any()
 
 
 def test_only_the_first_and_the_last_symbol_of_a_long_lag_differ() -> None:
