@@ -89,8 +89,7 @@ class Gated(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, n: Tensor, m: float) -> tuple[Tensor, Tensor]:
         """Map a and n, each (T, B, H), to 1 - z and z * n."""
         is_open, is_shut = a.sigmoid(), a.neg().sigmoid_()
-        z = is_open if m == 1 else m * is_open
-        kept = is_shut if m == 1 else is_shut - (m - 1) * is_open
+        kept, z = is_shut.sub(is_open, alpha=m - 1), is_open.mul_(m)
         ctx.save_for_backward(z, is_shut, n)
         return kept, z * n
 
