@@ -328,3 +328,17 @@ def test_pictures_come_at_the_end_and_at_a_checkpoint_older_than_a_minute(
     monkeypatch.setattr(watch, "REDRAW_SECONDS", 0)
     ran(tmp_path / "b", *settings)
     assert drawn == [10, 0, 7, 10]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_no_probe_is_drawn_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many checkpoints come between two probes."""
+    drawn: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        recorder.Recorder, "figure", lambda _, tag, __, step: drawn.append((tag, step))
+    )
+    monkeypatch.setattr(watch, "REDRAW_SECONDS", 0)
+    ran(tmp_path / "a", *SMALL, "steps=6", "checkpoint_every=1", "probe_every=4")
+    profiles = [step for tag, step in drawn if tag == "picture/profile"]
+    assert profiles == [0, 4, 6]
+    assert [step for tag, step in drawn if tag == "picture/heatmap"] == [4, 6]

@@ -55,7 +55,7 @@ class GradientWatch:
         self.recorder, self.console, self.every = recorder, console, every
         self.gradient: dict[str, Any] = {}  # of summary.json, before and after
         self.last: tuple[int, Measured] | None = None  # the last probe, and the updates made then
-        self.drawn = time.perf_counter()  # when the figures were
+        self.drawn, self.pictured = time.perf_counter(), -1  # when, and the last probe that was
 
     def restore(self, gradient: dict[str, Any], updates: int) -> None:
         """Continue after so many updates, given what `gradient` was then."""
@@ -94,8 +94,9 @@ class GradientWatch:
         self.last = updates, measured
 
     def draw_if_old(self) -> None:
-        """Draw anew if the figures are older than a minute."""
-        if self.last is not None and time.perf_counter() - self.drawn > REDRAW_SECONDS:
+        """Draw anew if the figures are older than a minute, and there has been a probe since."""
+        is_new = self.last is not None and self.last[0] > self.pictured
+        if is_new and time.perf_counter() - self.drawn > REDRAW_SECONDS:
             self._draw()
 
     def _report(self, when: str, console: Console) -> None:
@@ -163,7 +164,7 @@ class GradientWatch:
             heatmap = figures.heatmap_figure(title, course, self.span, said)
             self.recorder.figure("picture/heatmap", heatmap, step)
         gc.collect()
-        self.drawn = time.perf_counter()
+        self.drawn, self.pictured = time.perf_counter(), step
 
 
 def is_due(updates: int, every: int | None) -> bool:
