@@ -166,6 +166,23 @@ def test_the_table_of_a_sweep_has_each_run_on_one_line(tmp_path: Path) -> None:
         assert [line.split()[0] for line in lines[2:]] == runs["run"].tolist()
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_names_as_long_as_a_line_leave_room_for_numbers(width: int, tmp_path: Path) -> None:
+    """They are folded, and all of each is there."""
+    runs = load(made_all(tmp_path)).head(3)
+    runs["run"] = [f"rnn_orthogonal-{'clip_norm=null-' * 5}seed={n}" for n in range(3)]
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(runs_table(runs, width))
+    lines = captured.get().splitlines()
+    assert "last loss" in lines[0]
+    assert max(map(len, lines)) <= width
+    names = "".join(line.split("│")[0].strip() for line in lines[2:])
+    assert names == "".join(runs["run"])
+    losses = [loss for line in lines[2:] if (loss := line.split("│")[1].strip())]
+    assert [float(loss) for loss in losses] == pytest.approx(runs["validation"].tolist(), rel=1e-3)
+
+
 def test_a_long_table_is_grouped_by_market(tmp_path: Path) -> None:
     for days in (10, 50):
         for model in "abcdefg":

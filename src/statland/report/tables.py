@@ -83,10 +83,11 @@ def csv_text(frame: pd.DataFrame) -> str:
 def for_screen(table: pd.DataFrame, settings: int, width: int) -> pd.DataFrame:
     """The columns of a formatted summary that fit into `width`, its first `settings` always.
 
-    Status is among them where some run was not completed.
+    Where these leave less than a third to the others, they are folded. Status is among the others
+    where some run was not completed.
     """
     chosen = list(table)[:settings]
-    room = width - sum(_width(table[name]) for name in chosen)
+    room = max(width - sum(_width(table[name]) for name in chosen), width // 3)
     all_completed = table["status"].str.fullmatch(r"(\d+ )?completed").all()
     for name in ON_SCREEN if all_completed else ("status", *ON_SCREEN):
         if name in table and _width(table[name]) <= room:
