@@ -6,6 +6,7 @@ import struct
 
 import matplotlib
 import numpy as np
+import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
@@ -90,6 +91,25 @@ def test_the_profile() -> None:
     assert [name for name in lines_of(same.axes[0]) if "training" in name] == [
         "before training: 99% from 2 days"
     ]
+
+
+@pytest.mark.parametrize("theory", [1.235e-7, 0.301, -0.004365, -0.123456])
+def test_no_legend_is_cut_off(theory: float) -> None:
+    """Of a thousand days, many steps, and a decay of many figures."""
+    lags = torch.arange(1000, dtype=torch.float64)
+    now = probed(theory * lags, state=theory * lags, weights=theory * lags)
+    dots = {"before": {0: 1.0, 999: 0.2}, "after": {0: 0.5, 999: 0.1}}
+    figure = profile_figure(
+        *("a", now, probed(0 * lags)),
+        span=999,
+        theory=theory,
+        name="after 15000 steps",
+        importance=dots,
+    )
+    figure.draw_without_rendering()
+    extent = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= extent.x0
+    assert extent.x1 <= figure.bbox.x1
 
 
 def test_dots_are_the_importance_of_days() -> None:

@@ -70,7 +70,7 @@ def profile_figure(
     if theory is not None and median[0].isfinite():
         lags = np.arange(len(median))
         look: dict[str, Any] = {"color": THEORY, "ls": (0, (4, 3)), "lw": 1.6, "zorder": 4}
-        label = f"theory: {theory:+.4g} decades a day"
+        label = f"theory: {round(theory, 6):+.3g} decades a day"  # 1e-7: float32 weights
         axes.plot(lags, median[0].item() + theory * lags, label=label, **look)
     if span is not None:
         axes.axvline(span, color=ANSWER, lw=1.6, ls="-.", label=_answer(span))
@@ -239,7 +239,8 @@ def _legend(figure: Figure, axes: Axes, more: Sequence[Patch] = ()) -> None:
     handles, labels = axes.get_legend_handles_labels()
     labels += [str(patch.get_label()) for patch in more]
     look: dict[str, Any] = {"loc": "outside lower center", "ncols": 2, "fontsize": FONT - 1}
-    look |= {"frameon": False, "columnspacing": 1.0, "handlelength": 1.8, "borderaxespad": 0.2}
+    look |= {"frameon": False, "columnspacing": 0.3, "handlelength": 1.5, "borderaxespad": 0.2}
+    look |= {"handletextpad": 0.4, "borderpad": 0}  # its longest texts just fit
     figure.legend([*handles, *more], labels, **look)
 
 
